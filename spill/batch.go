@@ -1,0 +1,88 @@
+package spill
+
+import (
+	"encoding/binary"
+	"iter"
+)
+
+// A Batch is a run of items with consecutive sequence numbers, or, where Err is not nil,
+// the report that such a run was lost.
+type Batch struct {
+	First uint64        // sequence number of the first item
+	Items int           // number of items
+	Err   *CorruptError // not nil: the items are lost, and why
+
+	path   string // the segment it was read from, if any
+	offset int64
+	buf    []byte // room for a payload header, then frames
+	pos    int    // in buf, of the next frame
+
+	refs int // users of buf: the caller, and the writer while it writes. Guarded by Log.mu
+}
+
+func (b *Batch) end() uint64 { return b.First + uint64(b.Items) }
+
+func (b *Batch) frames() []byte { return b.buf[payloadHeaderLen:] }
+
+func (b *Batch) reset(first uint64) {
+	*b = Batch{First: first, buf: b.buf[:payloadHeaderLen], pos: payloadHeaderLen}
+}
+
+// Next returns the bytes of the next item. They are valid until the batch is released. It must be
+// called at most Items times.
+func (b *Batch) Next() []byte {
+	// Most items are shorter than 128 bytes, or than 16 KiB: Uvarint is not inlined.
+	size, n := uint64(b.buf[b.pos]), 1
+	if size >= 0x80 {
+		size, n = binary.Uvarint(b.buf[b.pos:])
+	}
+	at := b.pos + n
+	b.pos = at + int(size)
+	return b.buf[at:b.pos:b.pos]
+}
+
+// Corrupt returns the error that says that the item with sequence number seq, which the
+// batch holds, can't be understood.
+func (b *Batch) Corrupt(seq uint64, err error) *CorruptError {
+	return &CorruptError{Path: b.path, Offset: b.offset, First: seq, Items: 1, Err: err}
+}
+
+// rest returns a batch of the items that Next has not returned yet, the first of which has
+// the sequence number seq.
+func (b *Batch) rest(seq uint64) *Batch {
+	r := newBatch()
+	r.reset(seq)
+	r.buf = append(r.buf, b.buf[b.pos:]...)
+	r.Items = int(b.end() - seq)
+	return r
+}
+
+// chunks returns the payloads of the chunks that the batch makes, each valid until the next.
+func (b *Batch) chunks(tag uint32) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		if len(b.buf) <= maxPayload {
+			putPayloadHeader(b.buf, payload{first: b.First, count: uint32(b.Items), tag: tag})
+			yield(b.buf)
+			return
+		}
+		frame, raw := b.frames(), make([]byte, maxPayload)
+		for at := 0; at < len(frame); at += maxFrames {
+			n := copy(raw[payloadHeaderLen:], frame[at:])
+			p := payload{first: b.First, offset: uint64(at), tag: tag}
+			if at+n == len(frame) {
+				p.count = 1
+			}
+			putPayloadHeader(raw, p)
+			if !yield(raw[:payloadHeaderLen+n]) {
+				return
+			}
+		}
+	}
+}
+
+// chunkSlack is the room behind a full chunk for the item that no longer fits into it.
+const chunkSlack = 8 << 10
+
+func newBatch() *Batch {
+	return &Batch{buf: make([]byte, payloadHeaderLen, maxPayload+chunkSlack), pos: payloadHeaderLen}
+}

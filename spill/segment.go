@@ -1,0 +1,292 @@
+package spill
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+const (
+	segmentExt = ".sz"
+	receiptExt = ".ack"
+	seqDigits  = 20
+)
+
+// A segment is one file of the log: the items [first, end), without a gap.
+type segment struct {
+	path   string
+	first  uint64
+	end    uint64
+	start  int64 // offset of the first data chunk
+	size   int64 // watermark: readers may read up to here
+	disk   int64 // bytes the file takes, footer and torn tail included
+	frames uint64
+	sealed bool
+	label  string
+
+	damage  error // of the header; it costs no item
+	missing error // not nil: there is no such file to read, and why
+	retain  bool  // the file couldn't be read: it is not deleted, for salvage
+
+	f    file // open while refs > 0
+	refs int
+}
+
+func segmentName(first uint64) string { return fmt.Sprintf("%0*d%s", seqDigits, first, segmentExt) }
+
+func parseSegmentName(name string) (first uint64, ok bool) {
+	digits, ok := strings.CutSuffix(name, segmentExt)
+	if !ok {
+		return 0, false
+	}
+	return parseSeq(digits)
+}
+
+func parseSeq(digits string) (uint64, bool) {
+	if len(digits) != seqDigits {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(digits, 10, 64)
+	return n, err == nil
+}
+
+// A receipt is an empty file whose name is its content, so that writing it is atomic: at
+// a clean stop, exactly the items [next, end) were left, all of them in segments.
+type receipt struct{ next, end uint64 }
+
+func (r receipt) name() string {
+	return fmt.Sprintf("%0*d-%0*d%s", seqDigits, r.next, seqDigits, r.end, receiptExt)
+}
+
+func parseReceiptName(name string) (receipt, bool) {
+	digits, ok := strings.CutSuffix(name, receiptExt)
+	from, to, ok2 := strings.Cut(digits, "-")
+	next, ok3 := parseSeq(from)
+	end, ok4 := parseSeq(to)
+	return receipt{next, end}, ok && ok2 && ok3 && ok4 && next <= end
+}
+
+// ioError marks an error of the file system, as opposed to one in the data.
+type ioError struct{ error }
+
+func (e ioError) Unwrap() error { return e.error }
+
+// A chunkReader walks the data chunks of one segment.
+type chunkReader struct {
+	f     file
+	off   int64 // of the next chunk
+	limit int64 // whole chunks end here
+
+	ahead   []byte // the bytes from aheadAt on
+	aheadAt int64
+}
+
+const readAhead = 256 << 10
+
+func (r *chunkReader) reset(f file, start, limit int64) {
+	r.f, r.off, r.limit, r.ahead = f, start, limit, r.ahead[:0]
+}
+
+// next decodes the next chunk into buf; at is its offset. After an error the reader stands
+// behind the damaged chunk, or at the limit where its end is not known. io.EOF: at the limit.
+func (r *chunkReader) next(buf []byte) (p payload, at int64, err error) {
+	at = r.off
+	if at >= r.limit {
+		return p, at, io.EOF
+	}
+	head, err := r.bytes(at, chunkHeaderLen)
+	if err != nil {
+		r.off = r.limit
+		return p, at, err
+	}
+	n, err := chunkLen(head)
+	if err == nil && at+int64(n) > r.limit {
+		err = errTorn
+	}
+	if err != nil {
+		r.off = r.limit
+		return p, at, err
+	}
+	r.off += int64(n)
+	chunk, err := r.bytes(at, n)
+	if err != nil {
+		return p, at, err
+	}
+	p, err = decodeChunk(buf, chunk)
+	return p, at, err
+}
+
+// bytes returns n bytes from off on, valid until the next call.
+func (r *chunkReader) bytes(off int64, n int) ([]byte, error) {
+	if i := off - r.aheadAt; i >= 0 && i+int64(n) <= int64(len(r.ahead)) {
+		return r.ahead[i : i+int64(n)], nil
+	}
+	if r.ahead == nil {
+		r.ahead = make([]byte, 0, readAhead)
+	}
+	want := int(min(readAhead, r.limit-off))
+	if want < n {
+		return nil, errTorn
+	}
+	got, err := r.f.ReadAt(r.ahead[:want], off)
+	r.ahead, r.aheadAt = r.ahead[:got], off
+	if got >= n {
+		return r.ahead[:n], nil
+	}
+	if err == nil || errors.Is(err, io.EOF) {
+		return nil, errTorn
+	}
+	return nil, ioError{err}
+}
+
+// A run is a stretch of whole items.
+type run struct {
+	first  uint64
+	count  int
+	frames []byte
+	at     int64 // offset of its first chunk
+}
+
+func (r run) end() uint64 { return r.first + uint64(r.count) }
+
+// A runReader reads the items of one segment, those put together again that run over
+// several chunks.
+type runReader struct {
+	chunkReader
+	tag uint32
+
+	part    []byte // the first chunks of the item partSeq
+	partSeq uint64
+	partAt  int64
+}
+
+// next returns the next run; its frames share buf, or belong to the caller where they are
+// larger. After an error that is not io.EOF the reader goes on behind the damage.
+func (r *runReader) next(buf []byte) (run, error) {
+	for {
+		p, at, err := r.chunkReader.next(buf)
+		switch {
+		case err != nil:
+			return run{at: at}, err
+		case p.tag != r.tag:
+			return run{at: at}, errors.New("chunk of another type or codec")
+		case p.count > 0 && p.offset == 0:
+			return run{p.first, int(p.count), p.frames, at}, nil
+		}
+		if err := r.addPart(p, at); err != nil {
+			return run{at: at}, err
+		}
+		if p.count == 1 {
+			whole := run{r.partSeq, 1, r.part, r.partAt}
+			r.part = nil
+			return whole, checkFrames(whole.frames, 1)
+		}
+	}
+}
+
+// addPart grows the item by what has really been read, whatever length its frame claims.
+func (r *runReader) addPart(p payload, at int64) error {
+	if p.offset == 0 {
+		r.part, r.partSeq, r.partAt = nil, p.first, at
+	}
+	if p.first != r.partSeq || p.offset != uint64(len(r.part)) {
+		r.part = nil
+		return errors.New("part of an item whose other parts are missing")
+	}
+	r.part = append(r.part, p.frames...)
+	return nil
+}
+
+// skipFrames returns b without its first n frames, which have been checked.
+func skipFrames(b []byte, n int) []byte {
+	for range n {
+		size, k := binary.Uvarint(b)
+		b = b[k+int(size):]
+	}
+	return b
+}
+
+// loadSegment reads what a segment file says about itself: header, and footer or, where
+// it has none, its whole chunks. A segment that can't be understood at all comes back with an
+// error; a damaged one comes back as far as it goes, the damage left for the reader. label, where
+// it is known, tells how long a header is that can't be read.
+func loadSegment(fs fsys, dir, name, label string) (*segment, header, error) {
+	s := &segment{path: filepath.Join(dir, name)}
+	f, err := fs.Open(s.path)
+	if err != nil {
+		return nil, header{}, err
+	}
+	defer f.Close()
+	if s.disk, err = f.Size(); err != nil {
+		return nil, header{}, err
+	}
+	h, err := s.loadHeader(f, name, label)
+	if err != nil {
+		return nil, h, err
+	}
+	if ft, ok := readFooter(f, s.disk); ok && ft.first == s.first {
+		s.sealed, s.end, s.frames, s.size = true, ft.end, ft.frames, s.disk-footerLen
+	} else {
+		err = s.scan(f)
+	}
+	return s, h, err
+}
+
+// loadHeader fills in first, start and label. A damaged header costs no item: the name has the
+// sequence number too, and every chunk says which label it belongs to.
+func (s *segment) loadHeader(f file, name, label string) (header, error) {
+	b := make([]byte, min(int64(maxHeaderLen), s.disk))
+	if _, err := f.ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
+		return header{}, ioError{err}
+	}
+	h, n, err := parseHeader(b)
+	if errors.Is(err, ErrVersion) {
+		return h, fmt.Errorf("%s: %w: drain it with the version that wrote it, or choose another directory", s.path, err)
+	}
+	if err != nil {
+		first, _ := parseSegmentName(name)
+		h = header{first: first, kept: true, label: label}
+		s.damage = fmt.Errorf("segment header: %w", err)
+		if label != "" {
+			n = len(appendHeader(nil, h))
+		}
+	}
+	s.first, s.end, s.start, s.label = h.first, h.first, int64(n), h.label
+	return h, nil
+}
+
+func readFooter(f file, size int64) (footer, bool) {
+	if size < footerLen {
+		return footer{}, false
+	}
+	b := make([]byte, footerLen)
+	if _, err := f.ReadAt(b, size-footerLen); err != nil {
+		return footer{}, false
+	}
+	return parseFooter(b)
+}
+
+// scan finds the end of a segment that was not sealed: of its last chunk that is whole.
+// What stands behind was being written when the process ended, and is not part of the log.
+func (s *segment) scan(f file) error {
+	s.size = s.start
+	r, buf := chunkReader{}, make([]byte, maxPayload)
+	r.reset(f, s.start, s.disk)
+	for {
+		p, _, err := r.next(buf)
+		var failed ioError
+		switch {
+		case err == io.EOF:
+			return nil
+		case errors.As(err, &failed):
+			return failed
+		case err == nil && p.end() >= s.end:
+			s.size, s.end = r.off, p.end()
+			s.frames += uint64(len(p.frames))
+		}
+	}
+}

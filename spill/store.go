@@ -1,0 +1,428 @@
+package spill
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+)
+
+// A store keeps batches of items in order. The embedded default is dirStore; another engine can
+// stand in its place. put, trim, uncap, seal and close belong to one goroutine, get and leave to another
+// (until close), the rest is safe for concurrent use.
+type store interface {
+	put(bs []*Batch) error                          // appends contiguous batches, all or none
+	trim(acked uint64) error                        // deletes what holds only items below acked
+	uncap()                                         // from here on MaxDisk is no reason to refuse
+	seal() error                                    // makes durable all that was put
+	close(left receipt, kept bool) error            // keeps what is left, or deletes everything
+	get(b *Batch, next uint64) (ok bool, err error) // fills b with the oldest items from next on; !ok: there are none yet
+	leave()                                         // nothing is to be read for some time
+
+	end() uint64         // sequence number behind the last item
+	has(seq uint64) bool // whether the item is stored
+	trimAt() uint64      // trim frees something once acked has got here
+	usage() (bytes int64, segments int)
+}
+
+var (
+	errMaxDisk  = errors.New("spill: MaxDisk is reached")
+	errKeepFree = errors.New("spill: free disk space is down to KeepFree")
+)
+
+// dirStore is a store in a directory of segment files.
+type dirStore struct {
+	cfg  Config
+	fs   fsys
+	tag  uint32 // checksum of cfg.Label
+	lock *os.File
+
+	// Of the goroutine that writes.
+	out     []byte     // encoded chunks on their way to the file
+	doomed  []*segment // could not be removed yet
+	receipt string     // path of the receipt that vouches for the oldest segments, if there is one
+	acked   uint64
+	unsafe  error // of the first segment that could not be made durable
+
+	mu       sync.Mutex // never held over I/O
+	segments []*segment // oldest first
+	active   *segment   // the last one, while it is appended to
+	last     uint64     // behind the last item ever put
+
+	oldest atomic.Uint64 // end of the oldest segment
+	bytes  atomic.Int64
+	files  atomic.Int64
+
+	// Of the goroutine that reads.
+	cur    *segment
+	reader runReader
+	reason error // the first damage since the last run that was read
+	at     int64 // and its offset
+}
+
+func (s *dirStore) end() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.last
+}
+
+func (s *dirStore) has(seq uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, seg := range s.segments {
+		if seg.first <= seq && seq < seg.end && seg.missing == nil {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *dirStore) uncap() { s.cfg.MaxDisk = -1 }
+
+func (s *dirStore) trimAt() uint64 { return s.oldest.Load() }
+
+func (s *dirStore) usage() (int64, int) { return s.bytes.Load(), int(s.files.Load()) }
+
+// put appends the batches as chunks to the active segment, and cuts it back to what it
+// was if that fails. A segment has no gaps: batches that don't continue it begin another.
+func (s *dirStore) put(bs []*Batch) error {
+	if a := s.active; a != nil && (a.end != bs[0].First || a.size >= s.cfg.SegmentSize) {
+		s.sealActive()
+	}
+	if s.active == nil {
+		if err := s.create(bs[0].First); err != nil {
+			return err
+		}
+	}
+	written, err := s.write(bs)
+	if err != nil {
+		s.cut(written)
+		return err
+	}
+	a := s.active
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a.size += written
+	a.end = bs[len(bs)-1].end()
+	s.last = max(s.last, a.end)
+	for _, b := range bs {
+		a.frames += uint64(len(b.frames()))
+	}
+	s.noteOldest()
+	return nil
+}
+
+// noteOldest publishes when trim is worth calling. It wants mu.
+func (s *dirStore) noteOldest() {
+	at := ^uint64(0)
+	if len(s.segments) > 0 {
+		at = s.segments[0].end
+	}
+	s.oldest.Store(at)
+}
+
+const flushSize = 256 << 10
+
+func (s *dirStore) write(bs []*Batch) (written int64, err error) {
+	s.out = s.out[:0]
+	for _, b := range bs {
+		for raw := range b.chunks(s.tag) {
+			s.out = appendChunk(s.out, raw)
+			if len(s.out) < flushSize {
+				continue
+			}
+			if written, err = s.flush(written); err != nil {
+				return written, err
+			}
+		}
+	}
+	return s.flush(written)
+}
+
+// flush writes out, if there is room for it and a footer.
+func (s *dirStore) flush(written int64) (int64, error) {
+	if len(s.out) == 0 {
+		return written, nil
+	}
+	if err := s.room(int64(len(s.out)) + footerLen); err != nil {
+		return written, err
+	}
+	n, err := s.active.f.Write(s.out)
+	s.addBytes(s.active, int64(n))
+	s.out = s.out[:0]
+	return written + int64(n), err
+}
+
+func (s *dirStore) addBytes(seg *segment, n int64) {
+	seg.disk += n
+	s.bytes.Add(n)
+}
+
+// room reports why n more bytes may not be written, if they may not.
+func (s *dirStore) room(n int64) error {
+	if s.cfg.MaxDisk >= 0 && s.bytes.Load()+n > s.cfg.MaxDisk {
+		return errMaxDisk
+	}
+	if s.cfg.KeepFree == 0 {
+		return nil // the file system itself will say so
+	}
+	avail, total, err := s.fs.Free(s.cfg.Dir)
+	if err != nil {
+		return err
+	}
+	if avail-n < s.keepFree(total) {
+		return errKeepFree
+	}
+	return nil
+}
+
+func (s *dirStore) keepFree(total int64) int64 {
+	if s.cfg.KeepFree >= 0 {
+		return s.cfg.KeepFree
+	}
+	return min(DefaultKeepFree, total/20)
+}
+
+// cut takes back what a failed put wrote. If that fails too, the segment ends here: the watermark
+// keeps readers from the torn tail.
+func (s *dirStore) cut(written int64) {
+	a := s.active
+	if a.size == a.start { // nothing in it yet
+		s.abandon(a)
+		return
+	}
+	if written == 0 {
+		return
+	}
+	if err := a.f.Truncate(a.size); err != nil {
+		s.cfg.Logger.Error("hopper: can't cut back a segment after a failed write: it is closed as it is", "path", a.path, "error", err)
+		s.detach()
+		return
+	}
+	s.addBytes(a, a.size-a.disk)
+}
+
+// detach ends the active segment without a footer.
+func (s *dirStore) detach() {
+	s.mu.Lock()
+	a := s.active
+	s.active = nil
+	s.mu.Unlock()
+	s.release(a)
+}
+
+// abandon removes a segment that holds nothing.
+func (s *dirStore) abandon(a *segment) {
+	s.mu.Lock()
+	s.segments = s.segments[:len(s.segments)-1]
+	s.noteOldest()
+	s.mu.Unlock()
+	s.detach()
+	s.remove(a)
+}
+
+// create begins a segment.
+func (s *dirStore) create(first uint64) error {
+	s.mu.Lock()
+	h := header{first: first, follows: min(s.last, first), acked: s.acked, kept: s.cfg.Keep, label: s.cfg.Label}
+	s.mu.Unlock()
+	b := appendHeader(nil, h)
+	if err := s.room(int64(len(b)) + footerLen); err != nil {
+		return err
+	}
+	seg := &segment{path: filepath.Join(s.cfg.Dir, segmentName(first)), first: first, end: first, start: int64(len(b)), label: h.label, refs: 1}
+	var err error
+	if seg.f, err = s.fs.Create(seg.path); err != nil {
+		return err
+	}
+	s.files.Add(1)
+	n, err := seg.f.Write(b)
+	s.addBytes(seg, int64(n))
+	if err == nil {
+		err = s.syncDir()
+	}
+	if err != nil {
+		s.release(seg)
+		s.remove(seg)
+		return err
+	}
+	seg.size = seg.start
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.segments, s.active = append(s.segments, seg), seg
+	s.noteOldest()
+	return nil
+}
+
+// syncDir makes the creation and removal of files durable, where a backlog is to survive.
+func (s *dirStore) syncDir() error {
+	if !s.cfg.Keep {
+		return nil
+	}
+	return s.fs.SyncDir(s.cfg.Dir)
+}
+
+// sealActive ends the active segment with a footer and makes it durable. Its items are in
+// the log either way; the error says what they may not survive.
+func (s *dirStore) sealActive() error {
+	a := s.active
+	defer s.detach()
+	n, err := a.f.Write(appendFooter(nil, footer{a.first, a.end, a.frames}))
+	s.addBytes(a, int64(n))
+	if err != nil {
+		if a.f.Truncate(a.size) == nil {
+			s.addBytes(a, a.size-a.disk)
+		}
+	} else {
+		a.sealed = true
+	}
+	if s.cfg.Keep {
+		// Never retried: after a failed fsync the kernel marks the pages clean.
+		err = errors.Join(err, a.f.Sync())
+	}
+	if err != nil {
+		err = fmt.Errorf("seal %s: items %d to %d may not survive a crash of the machine: %w", a.path, a.first, a.end-1, err)
+		s.cfg.Logger.Error("hopper: segment not sealed", "path", a.path, "error", err)
+		if s.unsafe == nil {
+			s.unsafe = err
+		}
+	}
+	return err
+}
+
+func (s *dirStore) seal() error {
+	if s.active == nil {
+		return nil
+	}
+	return s.sealActive()
+}
+
+// acquire opens the segment's file for one more user, release ends that.
+func (s *dirStore) acquire(seg *segment) error {
+	s.mu.Lock()
+	if seg.refs > 0 {
+		seg.refs++
+		s.mu.Unlock()
+		return nil
+	}
+	s.mu.Unlock()
+	f, err := s.fs.Open(seg.path) // only the reading goroutine comes here: nobody else opens
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	seg.f, seg.refs = f, 1
+	return nil
+}
+
+func (s *dirStore) release(seg *segment) {
+	s.mu.Lock()
+	seg.refs--
+	last := seg.refs == 0
+	f := seg.f
+	s.mu.Unlock()
+	if last {
+		f.Close()
+	}
+}
+
+// trim removes the segments whose items have all been delivered, the active one included.
+func (s *dirStore) trim(acked uint64) error {
+	s.acked = acked
+	s.mu.Lock()
+	n := 0
+	for n < len(s.segments) && s.segments[n].end <= acked {
+		n++
+	}
+	gone := s.segments[:n:n]
+	s.segments = s.segments[n:]
+	active := s.active != nil && s.active.end <= acked
+	s.noteOldest()
+	s.mu.Unlock()
+	if active {
+		s.detach()
+	}
+	again := s.doomed
+	s.doomed = nil
+	if len(gone) > 0 && s.receipt != "" {
+		// First, so that it never vouches for what is no longer there.
+		if err := s.fs.Remove(s.receipt); err != nil && !errors.Is(err, os.ErrNotExist) {
+			s.doomed = append(again, gone...)
+			return err
+		}
+		s.receipt = ""
+	}
+	var errs error
+	for _, seg := range append(again, gone...) {
+		errs = errors.Join(errs, s.remove(seg))
+	}
+	if len(gone) > 0 {
+		errs = errors.Join(errs, s.syncDir())
+	}
+	return errs
+}
+
+// remove deletes a segment's file, or leaves it for the next trim.
+func (s *dirStore) remove(seg *segment) error {
+	s.mu.Lock()
+	stays := seg.missing != nil || seg.retain
+	s.mu.Unlock()
+	if stays {
+		return nil
+	}
+	if err := s.fs.Remove(seg.path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		s.doomed = append(s.doomed, seg)
+		return err
+	}
+	s.addBytes(seg, -seg.disk)
+	s.files.Add(-1)
+	return nil
+}
+
+// close ends the store. With kept, what is left has been put and sealed; the receipt makes the
+// next start begin at the very item, and notice if anything is gone by then.
+func (s *dirStore) close(left receipt, kept bool) error {
+	if !kept {
+		left.next = ^uint64(0)
+	}
+	errs := s.trim(left.next)
+	if kept && left.next < s.last {
+		errs = errors.Join(errs, s.writeReceipt(left))
+	} else if s.receipt != "" {
+		errs = errors.Join(errs, s.fs.Remove(s.receipt), s.syncDir())
+	}
+	if s.cur != nil {
+		s.release(s.cur)
+		s.cur = nil
+	}
+	if kept && left.next < s.last {
+		errs = errors.Join(errs, s.unsafe)
+	}
+	errs = errors.Join(errs, unlockDir(s.lock))
+	if s.cfg.Temporary {
+		errs = errors.Join(errs, s.fs.Remove(s.cfg.Dir))
+	}
+	return errs
+}
+
+func (s *dirStore) writeReceipt(r receipt) error {
+	path := filepath.Join(s.cfg.Dir, r.name())
+	if path == s.receipt {
+		return nil
+	}
+	f, err := s.fs.Create(path)
+	if err == nil {
+		err = errors.Join(f.Close(), s.syncDir())
+	}
+	if err != nil {
+		return fmt.Errorf("write receipt: some items will be delivered twice at the next start: %w", err)
+	}
+	if s.receipt != "" {
+		err = errors.Join(s.fs.Remove(s.receipt), s.syncDir())
+	}
+	s.receipt = path
+	return err
+}
