@@ -1,6 +1,7 @@
 package hopper_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -8,6 +9,7 @@ import (
 	"expvar"
 	"fmt"
 	"io/fs"
+	"log"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -386,7 +388,7 @@ func dirSize(t *testing.T, dir string) (size int64) {
 func TestOnAFullFileSystemEveryItemAcceptedComesOut(t *testing.T) {
 	dir := mountTmpfs(t, "1m")
 	synctest.Test(t, func(t *testing.T) {
-		var log bytes.Buffer
+		var log lockedBuffer
 		in, out, p := pipe[[]byte](t, 0, hopper.Dir(filepath.Join(dir, "q")), hopper.KeepFree(0), hopper.MaxMemory(4<<10),
 			hopper.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
 		item := noise(1000)
@@ -399,7 +401,7 @@ func TestOnAFullFileSystemEveryItemAcceptedComesOut(t *testing.T) {
 			t.Fatalf("in blocks at %+v", s)
 		}
 		if !strings.Contains(log.String(), "no space left on device") {
-			t.Fatalf("no ENOSPC in the log:\n%s", &log)
+			t.Fatalf("no ENOSPC in the log:\n%s", log.String())
 		}
 		if err := os.Remove(ballast); err != nil {
 			t.Fatal(err)
@@ -420,6 +422,24 @@ func TestOnAFullFileSystemEveryItemAcceptedComesOut(t *testing.T) {
 	if names := files(t, filepath.Join(dir, "q")); len(names) > 0 {
 		t.Errorf("left behind: %q", names)
 	}
+}
+
+// A lockedBuffer is a bytes.Buffer that several goroutines use.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 // noise makes items that don't compress.
@@ -1132,4 +1152,253 @@ func mountFreezable(t *testing.T) (dir string, freeze, thaw func()) {
 	freeze = func() { command(t, "fsfreeze", "-f", dir) }
 	thaw = func() { exec.Command("fsfreeze", "-u", dir).Run() }
 	return dir, freeze, thaw
+}
+
+func ExamplePipe() {
+	type Event struct {
+		ID   int
+		Text string
+	}
+	in := make(chan Event, 16)  // producers send here
+	out := make(chan Event, 16) // and the consumer, which used to range over in, here
+
+	pump, err := hopper.Pipe(out, in) // the destination comes first
+	if err != nil {
+		log.Fatal(err)
+	}
+	go func() {
+		for i := range 3 {
+			in <- Event{i, "hello"} // does not wait for the consumer
+		}
+		close(in)
+	}()
+	for e := range out {
+		fmt.Println(e.ID, e.Text)
+	}
+	if err := pump.Wait(); err != nil { // nil: everything was delivered
+		log.Fatal(err)
+	}
+	// Output:
+	// 0 hello
+	// 1 hello
+	// 2 hello
+}
+
+// A service that may shed load, but only when the disk is full too.
+func ExamplePipe_shedding() {
+	in, out := make(chan string), make(chan string)
+	pump, err := hopper.Pipe(out, in, hopper.MaxMemory(64<<10), hopper.MaxDisk(1<<20))
+	if err != nil {
+		log.Fatal(err)
+	}
+	accepted, shed := 0, 0
+	for shed == 0 {
+		select {
+		case in <- strings.Repeat("x", 1000):
+			accepted++
+		default:
+			if pump.Stats().Blocked { // not just busy: at a limit
+				shed++
+			}
+		}
+	}
+	close(in)
+	received := 0
+	for range out {
+		received++
+	}
+	fmt.Println(received == accepted, pump.Wait())
+	// Output: true <nil>
+}
+
+func ExamplePump_Shutdown() {
+	in, out := make(chan int), make(chan int)
+	pump, err := hopper.Pipe(out, in)
+	if err != nil {
+		log.Fatal(err)
+	}
+	in <- 1
+	in <- 2
+	fmt.Println("got", <-out)
+
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+	defer cancel()
+	err = pump.Shutdown(ctx) // nobody receives the second item in time
+	var left *hopper.UndeliveredError
+	if errors.As(err, &left) {
+		fmt.Println("undelivered:", left.Items, "kept:", left.Kept)
+	}
+	// Output:
+	// got 1
+	// undelivered: 1 kept: false
+}
+
+func ExampleResume() {
+	dir, err := os.MkdirTemp("", "example-")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+
+	in, out := make(chan string), make(chan string)
+	pump, err := hopper.Pipe(out, in, hopper.Dir(dir), hopper.Resume())
+	if err != nil {
+		log.Fatal(err)
+	}
+	in <- "first"
+	in <- "second"
+	fmt.Println("close:", pump.Close()) // nil: nothing is lost
+
+	// The next start of the program.
+	in, out = make(chan string), make(chan string)
+	pump, err = hopper.Pipe(out, in, hopper.Dir(dir), hopper.Resume())
+	if err != nil {
+		log.Fatal(err)
+	}
+	go func() {
+		in <- "third"
+		close(in)
+	}()
+	for s := range out {
+		fmt.Println(s)
+	}
+	fmt.Println("wait:", pump.Wait())
+	// Output:
+	// close: <nil>
+	// first
+	// second
+	// third
+	// wait: <nil>
+}
+
+// Restarts near the cap: what a stop keeps fits under MaxDisk too.
+func TestTheCapHoldsThroughAHundredRestarts(t *testing.T) {
+	const maxDisk = 128 << 10
+	dir := t.TempDir()
+	item := noise(500)
+	sent, got := 0, 0
+	for range 100 {
+		synctest.Test(t, func(t *testing.T) {
+			in, out, p := pipe[[]byte](t, 0, hopper.Dir(dir), hopper.Resume(), hopper.MaxDisk(maxDisk), hopper.MaxMemory(16<<10))
+			sent += fill(t, in, func(i int) []byte { return item(sent + i) })
+			if s := checkStats(t, p); !s.Blocked || s.DiskBytes > maxDisk {
+				t.Fatalf("%+v", s)
+			}
+			expect(t, out, got, got+20, item)
+			got += 20
+			if err := p.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if size := dirSize(t, dir); size > maxDisk {
+				t.Fatalf("%d bytes are kept, MaxDisk is %d", size, maxDisk)
+			}
+		})
+	}
+	in, out, p := pipe[[]byte](t, 0, hopper.Dir(dir), hopper.Resume())
+	close(in)
+	expect(t, out, got, sent, item)
+	expectClosed(t, out)
+	if err := p.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestMain lets the test binary be the process that TestKilledAtAnyMoment kills.
+func TestMain(m *testing.M) {
+	if dir := os.Getenv("HOPPER_TEST_CHILD_DIR"); dir != "" {
+		child(dir)
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// child sends numbers for ever from the one on, and prints those delivered.
+func child(dir string) {
+	in, out := make(chan uint64), make(chan uint64)
+	p, err := hopper.Pipe(out, in, hopper.Dir(dir), hopper.Resume(), hopper.MaxMemory(8<<10), hopper.SegmentSize(64<<10), hopper.MaxDisk(512<<10))
+	if err != nil {
+		log.Fatal(err)
+	}
+	var first uint64
+	if _, err := fmt.Sscan(os.Getenv("HOPPER_TEST_CHILD_FIRST"), &first); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("resumed", p.Stats().Resumed)
+	go func() {
+		for i := first; ; i++ {
+			in <- i
+		}
+	}()
+	for v := range out {
+		fmt.Println(v)
+		if v%1000 == 0 {
+			time.Sleep(time.Millisecond) // a slow consumer: the subject is the backlog
+		}
+	}
+}
+
+// Killed with SIGKILL at any moment, the next start delivers what was on disk: in order, without a gap, and
+// of what had been delivered before no more than a segment and the window.
+func TestKilledAtAnyMomentTheBacklogOnDiskComesBack(t *testing.T) {
+	rounds := 15
+	if os.Getenv("HOPPER_SOAK") != "" {
+		rounds = 1000
+	}
+	dir := t.TempDir()
+	r := rand.New(rand.NewPCG(3, 4))
+	next := uint64(0) // the first number that no child has sent
+	for round := range rounds {
+		stored := storedNumbers(t, dir)
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), "HOPPER_TEST_CHILD_DIR="+dir, fmt.Sprintf("HOPPER_TEST_CHILD_FIRST=%d", next))
+		pipe, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewScanner(pipe)
+		lines.Scan()
+		if d := cmp.Diff(fmt.Sprint("resumed ", len(stored)), lines.Text()); d != "" {
+			t.Errorf("round %d: %s", round, d)
+		}
+		stop := len(stored)/2 + r.IntN(20_000)
+		for i := 0; i < stop && lines.Scan(); i++ {
+			want := next + uint64(i-len(stored))
+			if i < len(stored) {
+				want = stored[i]
+			}
+			if d := cmp.Diff(fmt.Sprint(want), lines.Text()); d != "" {
+				t.Fatalf("round %d, item %d: %s", round, i, d)
+			}
+		}
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		for lines.Scan() { // what was on its way
+		}
+		cmd.Wait()
+		next += 10_000_000
+	}
+}
+
+// storedNumbers reads what a directory holds, as verify and cat do.
+func storedNumbers(t *testing.T, dir string) (numbers []uint64) {
+	t.Helper()
+	c, err := codec.For[uint64]()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for item, err := range spill.Items(dir) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := c.Decode(item.Bytes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		numbers = append(numbers, v)
+	}
+	return numbers
 }

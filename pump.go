@@ -510,28 +510,45 @@ func (w *window[T]) sizeOf(v *T) int64 {
 
 // push adds an item if there is room for it.
 func (w *window[T]) push(v T) bool {
-	size := w.sizeOf(&v)
-	if w.bytes+size > w.max {
-		return false
+	w.pushAnyway(v)
+	if w.bytes <= w.max {
+		return true
 	}
-	w.add(v, size)
-	return true
+	w.last--
+	w.drop(w.last)
+	return false
 }
 
 // pushAnyway adds an item of whatever size.
-func (w *window[T]) pushAnyway(v T) { w.add(v, w.sizeOf(&v)) }
-
-func (w *window[T]) add(v T, size int64) {
+func (w *window[T]) pushAnyway(v T) {
 	if w.len() == len(w.items) {
 		w.grow()
 	}
 	i := w.last & (len(w.items) - 1)
 	w.items[i] = v
+	size := w.sizeOf(&w.items[i]) // of the ring's copy: v would escape
 	if w.size != nil {
 		w.sizes[i] = size
 	}
 	w.bytes += size
 	w.last++
+}
+
+// pop removes the head.
+func (w *window[T]) pop() {
+	w.drop(w.first)
+	w.first++
+}
+
+func (w *window[T]) drop(at int) {
+	var zero T
+	i := at & (len(w.items) - 1)
+	w.items[i] = zero
+	if w.size == nil {
+		w.bytes -= max(w.fixed, 1)
+	} else {
+		w.bytes -= w.sizes[i]
+	}
 }
 
 func (w *window[T]) grow() {
@@ -548,18 +565,6 @@ func (w *window[T]) grow() {
 		}
 	}
 	w.items, w.sizes, w.first, w.last = items, sizes, 0, w.len()
-}
-
-func (w *window[T]) pop() {
-	var zero T
-	i := w.first & (len(w.items) - 1)
-	w.items[i] = zero
-	if w.size == nil {
-		w.bytes -= max(w.fixed, 1)
-	} else {
-		w.bytes -= w.sizes[i]
-	}
-	w.first++
 }
 
 // A board passes snapshots from the loop to any number of readers; neither side ever waits for the

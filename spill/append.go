@@ -35,11 +35,9 @@ func (a *Appender) Commit(b []byte) {
 	b = a.setLength(b)
 	a.last = len(b) - a.at
 	if len(b) > maxPayload && a.tail.Items > 0 {
-		frame := b[a.at:]
-		seq := a.tail.end()
-		a.flush()
-		a.tail.reset(seq)
-		b = append(a.tail.buf, frame...)
+		done := a.begin()
+		b = append(a.tail.buf, b[a.at:]...) // before done's buffer, which it stands in, has another owner
+		a.full(done)
 	}
 	a.tail.buf = b
 	a.tail.Items++
@@ -64,11 +62,14 @@ func (a *Appender) setLength(b []byte) []byte {
 }
 
 // flush hands the tail over.
-func (a *Appender) flush() {
-	t := a.tail
+func (a *Appender) flush() { a.full(a.begin()) }
+
+// begin begins a new tail and returns the one before.
+func (a *Appender) begin() (done *Batch) {
+	done = a.tail
 	a.tail = a.next()
-	a.tail.reset(t.end())
-	a.full(t)
+	a.tail.reset(done.end())
+	return done
 }
 
 // A Keep gathers items that are held in memory, for [Log.Close] to write.

@@ -25,7 +25,7 @@ func (b *Batch) end() uint64 { return b.First + uint64(b.Items) }
 func (b *Batch) frames() []byte { return b.buf[payloadHeaderLen:] }
 
 func (b *Batch) reset(first uint64) {
-	*b = Batch{First: first, buf: b.buf[:payloadHeaderLen], pos: payloadHeaderLen}
+	*b = Batch{First: first, buf: b.buf[:payloadHeaderLen], pos: payloadHeaderLen, refs: b.refs}
 }
 
 // Next returns the bytes of the next item. They are valid until the batch is released. It must be

@@ -39,6 +39,7 @@ var maxChunk = chunkHeaderLen + checksumLen + snappy.MaxEncodedLen(maxPayload)
 
 var (
 	errTorn     = errors.New("data ends in the middle of a chunk")
+	errStray    = errors.New("no chunk where one should stand")
 	errChecksum = errors.New("checksum mismatch")
 )
 
@@ -109,11 +110,14 @@ func parseHeader(b []byte) (h header, n int, err error) {
 	if n += len(streamID); err != nil {
 		return h, n, err
 	}
+	if !bytes.HasPrefix(body, []byte(magic)) || len(body) == len(magic) {
+		return h, n, fmt.Errorf("%w: no %s segment", ErrVersion, magic)
+	}
+	if v := body[len(magic)]; v != version {
+		return h, n, fmt.Errorf("%w %d", ErrVersion, v)
+	}
 	if len(body) < headerFixedLen-checksumLen || !bytes.HasPrefix(b, []byte(streamID)) {
 		return h, n, errors.New("damaged segment header")
-	}
-	if v := body[len(magic)]; string(body[:len(magic)]) != magic || v != version {
-		return h, n, fmt.Errorf("%w %d", ErrVersion, v)
 	}
 	flags, rest := body[len(magic)+1], body[len(magic)+2:]
 	h.kept = flags&flagKept != 0
@@ -239,9 +243,9 @@ func chunkLen(b []byte) (int, error) {
 	n := chunkHeaderLen + uint24(b[1:])
 	switch {
 	case b[0] != typeCompressed && b[0] != typeUncompressed:
-		return 0, fmt.Errorf("chunk of type 0x%02x where data should stand", b[0])
+		return 0, fmt.Errorf("%w: type 0x%02x", errStray, b[0])
 	case n <= chunkHeaderLen+checksumLen, n > maxChunk:
-		return 0, fmt.Errorf("implausible chunk length %d", n)
+		return 0, fmt.Errorf("%w: implausible length %d", errStray, n)
 	}
 	return n, nil
 }

@@ -13,6 +13,7 @@ type fsys interface {
 	Open(path string) (file, error)   // for reading; fails for anything but a regular file
 	Remove(path string) error
 	List(dir string) ([]string, error) // names, in no particular order
+	Sync(path string) error            // of a file that is not open
 	SyncDir(dir string) error
 	Free(dir string) (avail, total int64, err error) // bytes
 }
@@ -69,6 +70,15 @@ func (osFS) List(dir string) ([]string, error) {
 	}
 	defer d.Close()
 	return d.Readdirnames(-1)
+}
+
+func (osFS) Sync(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0) // Windows wants to write what it flushes
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
 }
 
 func (osFS) SyncDir(dir string) error {

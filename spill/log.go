@@ -91,6 +91,9 @@ func Open(cfg Config) (l *Log, next, items uint64, err error) {
 	if err != nil {
 		return nil, 0, 0, err
 	}
+	if inMemory(s.cfg.Dir) {
+		cfg.Logger.Warn("hopper: the directory is in memory (tmpfs): what is spilled there takes memory still; give one on a disk", "dir", s.cfg.Dir)
+	}
 	l = newLog(s.cfg, s, next)
 	go l.writeLoop()
 	go l.readLoop()
@@ -105,7 +108,7 @@ func newLog(cfg Config, s store, next uint64) *Log {
 	}
 	l.acked.Store(next)
 	l.Appender = Appender{full: l.handOver, next: l.spareBatch, tail: newBatch()}
-	l.tail.reset(s.end())
+	l.tail.reset(s.free())
 	poke(l.wakeReader)
 	poke(l.wakeWriter)
 	return l
@@ -268,6 +271,9 @@ func (l *Log) Close(ctx context.Context, next uint64, keep *Keep) (unsaved uint6
 		l.keep, l.unsaved = keep.done(), keep.skipped
 	}
 	l.left = receipt{next, max(next, l.tail.end())}
+	for _, b := range l.keep {
+		l.left.end = max(l.left.end, b.end())
+	}
 	inMemory := l.unsaved + count(l.mem) + count(l.keep)
 	l.mu.Unlock()
 	l.acked.Store(next)

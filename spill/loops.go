@@ -9,7 +9,7 @@ import (
 // removes what has been delivered. It outlives readLoop, and ends the log.
 func (l *Log) writeLoop() {
 	defer close(l.done)
-	w := writer{Log: l}
+	w := writer{Log: l, untrimmed: true} // Open may not have been able to remove everything
 	for {
 		switch bs, closing := l.claim(w.askAgain == nil); {
 		case closing:
@@ -46,7 +46,7 @@ func (l *Log) claim(ask bool) (bs []*Batch, closing bool) {
 	}
 	size := 0
 	for _, b := range l.mem {
-		if size += len(b.buf); size > writeSize && len(bs) > 0 {
+		if size += len(b.buf); len(bs) > 0 && (size > writeSize || b.First != bs[len(bs)-1].end()) {
 			break
 		}
 		b.refs++
@@ -78,6 +78,7 @@ func (w *writer) put(bs []*Batch) {
 	w.unclaim(bs)
 	w.delay = min(max(2*w.delay, retryMin), retryMax)
 	w.askAgain = time.After(w.delay)
+	w.untrimmed, w.trimAgain = true, time.After(retryMax) // what a failed create may have left
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.refusal == nil {
@@ -106,6 +107,7 @@ func (w *writer) wrote(bs []*Batch) {
 		w.refusal = nil
 	}
 	poke(w.wakeReader)
+	poke(w.cfg.Wake)
 }
 
 func (w *writer) trimDue() bool {
@@ -148,7 +150,7 @@ func (l *Log) readLoop() {
 		}
 		ok, err := l.store.get(b, next)
 		l.gotAhead(b, ok)
-		if err != nil {
+		if !ok {
 			l.cfg.Logger.Warn("hopper: can't read the log now: trying again", "dir", l.cfg.Dir, "error", err)
 			l.pause()
 		}
@@ -206,10 +208,27 @@ func (l *Log) finish() {
 func (l *Log) save() (err error) {
 	l.store.uncap()
 	for _, b := range append(l.mem, l.keep...) {
+		if b = l.unstored(b); b.Items == 0 {
+			continue
+		}
 		if e := l.store.put([]*Batch{b}); e != nil {
 			l.unsaved += uint64(b.Items)
 			err = errors.Join(err, e)
 		}
 	}
-	return errors.Join(err, l.store.seal())
+	l.store.seal()
+	return err
+}
+
+// unstored returns what of b is not in the store: it may have been written after it was gathered.
+func (l *Log) unstored(b *Batch) *Batch {
+	n := 0
+	for n < b.Items && l.store.has(b.First+uint64(n)) {
+		n++
+	}
+	if n == 0 {
+		return b
+	}
+	b.pos = len(b.buf) - len(skipFrames(b.frames(), n))
+	return b.rest(b.First + uint64(n))
 }

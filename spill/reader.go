@@ -3,6 +3,8 @@ package spill
 import (
 	"errors"
 	"io"
+	"io/fs"
+	"slices"
 )
 
 // get fills b with the oldest items from next on, or with the report that they are lost. !ok
@@ -22,14 +24,16 @@ func (s *dirStore) get(b *Batch, next uint64) (ok bool, err error) {
 			if err := s.enter(seg); scarce(err) {
 				return false, err
 			} else if err != nil {
-				s.retain(seg)
+				s.retain(seg, err)
 				s.lost(b, seg, next, end, 0, err)
 				return true, nil
 			}
-			if seg.damage != nil {
-				s.lost(b, seg, next, next, 0, seg.damage)
+			if why := seg.damage; why != nil {
+				seg.damage = nil // told once
+				s.lost(b, seg, next, next, 0, why)
 				return true, nil
 			}
+			continue // end may be past by now: it must go with the reader's limit
 		}
 		if s.fill(b, seg, next, end) {
 			return true, nil
@@ -54,10 +58,11 @@ func (s *dirStore) segmentFor(next uint64) (seg *segment, end uint64) {
 	return nil, 0
 }
 
-// leave lets go of the file that was read last if it has been read to its end.
+// leave lets go of the file that was read last if it has been read to its end, or is gone.
 func (s *dirStore) leave() {
 	s.mu.Lock()
-	done := s.cur != nil && s.cur != s.active && s.reader.off >= s.cur.size
+	done := s.cur != nil && s.cur != s.active &&
+		(s.reader.off >= s.cur.size || !slices.Contains(s.segments, s.cur))
 	s.mu.Unlock()
 	if done {
 		s.release(s.cur)
@@ -66,7 +71,10 @@ func (s *dirStore) leave() {
 }
 
 // retain keeps a file that couldn't be read from being deleted.
-func (s *dirStore) retain(seg *segment) {
+func (s *dirStore) retain(seg *segment, err error) {
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	seg.retain = true
@@ -84,6 +92,7 @@ func (s *dirStore) enter(seg *segment) error {
 	limit := seg.size
 	s.mu.Unlock()
 	s.cur, s.reason = seg, nil
+	s.reader.part = nil
 	s.reader.reset(seg.f, seg.start, limit)
 	return nil
 }
@@ -100,7 +109,7 @@ func (s *dirStore) fill(b *Batch, seg *segment, next, end uint64) bool {
 		return true
 	case err != nil:
 		if errors.As(err, &failed) {
-			s.retain(seg)
+			s.retain(seg, failed)
 		}
 		if s.reason == nil {
 			s.reason, s.at = err, r.at

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -32,6 +31,9 @@ func openStore(cfg Config, fsys fsys) (s *dirStore, next, items uint64, err erro
 	}
 	if err != nil {
 		unlockDir(s.lock)
+		if cfg.Temporary {
+			os.Remove(cfg.Dir)
+		}
 		return nil, 0, 0, err
 	}
 	return s, next, items, nil
@@ -91,10 +93,16 @@ func (s *dirStore) adopt(got found) (next, items uint64, err error) {
 	if len(keep) > 0 && next >= vouched.end {
 		next = max(next, keep[0].first)
 	}
+	for i, seg := range keep {
+		seg.loose = !seg.sealed || i == len(keep)-1
+	}
 	items = s.index(keep, follows, next, vouched)
 	s.acked = next
 	s.noteOldest()
-	return next, items, s.trim(next)
+	if err := s.trim(next); err != nil {
+		s.cfg.Logger.Warn("hopper: delivered segments could not be removed: trying again", "dir", s.cfg.Dir, "error", err)
+	}
+	return next, items, nil
 }
 
 // list loads every segment. Files that are not ours are left alone.
@@ -110,12 +118,21 @@ func (s *dirStore) list() (found, error) {
 			got.receipts = append(got.receipts, r)
 			continue
 		}
-		if _, ok := parseSegmentName(name); !ok {
+		first, ok := parseSegmentName(name)
+		if !ok {
+			continue
+		}
+		if slices.Contains(names, retainedName(name)) {
+			s.leaveAlone(name, first, errors.New("it could not be read earlier"))
 			continue
 		}
 		seg, h, err := loadSegment(s.fs, s.cfg.Dir, name, s.cfg.Label)
-		if errors.Is(err, fs.ErrInvalid) || errors.Is(err, fs.ErrNotExist) || isLink(err) {
-			s.cfg.Logger.Warn("hopper: not a segment file: left alone", "path", filepath.Join(s.cfg.Dir, name), "error", err)
+		if notRegular(err) || errors.Is(err, os.ErrNotExist) {
+			s.leaveAlone(name, first, err)
+			continue
+		}
+		if err == nil && seg.obscure() {
+			s.leaveAlone(name, first, seg.damage)
 			continue
 		}
 		if err != nil {
@@ -127,6 +144,18 @@ func (s *dirStore) list() (found, error) {
 		got.segments, got.headers = append(got.segments, seg), append(got.headers, h)
 	}
 	return got, nil
+}
+
+// leaveAlone keeps clear of a file that is not part of the log.
+func (s *dirStore) leaveAlone(name string, first uint64, why error) {
+	s.cfg.Logger.Warn("hopper: not a segment of this log: left alone", "path", filepath.Join(s.cfg.Dir, name), "error", why)
+	s.above = max(s.above, first+1)
+}
+
+// obscure reports whether nothing in the file can be understood, so that it may be anybody's. One
+// that was never written is not: it was created, and then the process ended.
+func (s *segment) obscure() bool {
+	return s.damage != nil && s.end == s.first && !errors.Is(s.damage, errTorn)
 }
 
 // discard deletes what a log left behind that was not to be kept, and refuses to delete anything else.
@@ -142,6 +171,9 @@ func (s *dirStore) discard(got found) error {
 		}
 	}
 	var errs error
+	for _, r := range got.receipts { // they vouch for nothing
+		errs = errors.Join(errs, s.fs.Remove(filepath.Join(s.cfg.Dir, r.name())))
+	}
 	for _, seg := range got.segments {
 		s.cfg.Logger.Warn("hopper: deleting the segment of a run that ended without Close and was not to be kept", "path", seg.path, "items", seg.end-seg.first)
 		errs = errors.Join(errs, s.fs.Remove(seg.path))
@@ -161,7 +193,7 @@ func (s *dirStore) newestReceipt(all []receipt) receipt {
 			s.fs.Remove(filepath.Join(s.cfg.Dir, r.name()))
 		}
 	}
-	s.receipt = filepath.Join(s.cfg.Dir, newest.name())
+	s.receipt = &newest
 	return newest
 }
 
@@ -194,7 +226,7 @@ func (s *dirStore) index(keep []*segment, follows map[*segment]uint64, next uint
 	}
 	for _, seg := range keep {
 		miss(max(follows[seg], min(seg.first, vouched.end)))
-		if seg.damage == nil && !seg.sealed && seg.end <= vouched.end {
+		if seg.damage == nil && !seg.sealed && seg.size < seg.disk && seg.end <= vouched.end {
 			seg.damage = errors.New("segment footer is damaged")
 		}
 		s.segments = append(s.segments, seg)

@@ -14,6 +14,10 @@ const (
 	segmentExt = ".sz"
 	receiptExt = ".ack"
 	seqDigits  = 20
+
+	// A segment that could not be read stays, and an empty file with its name but for this suffix tells
+	// later logs to leave it alone.
+	retainedExt = ".retained"
 )
 
 // A segment is one file of the log: the items [first, end), without a gap.
@@ -31,6 +35,8 @@ type segment struct {
 	damage  error // of the header; it costs no item
 	missing error // not nil: there is no such file to read, and why
 	retain  bool  // the file couldn't be read: it is not deleted, for salvage
+	loose   bool  // an earlier process may have ended before it could fsync it
+	unsafe  error // not nil: fsync failed
 
 	f    file // open while refs > 0
 	refs int
@@ -44,6 +50,10 @@ func parseSegmentName(name string) (first uint64, ok bool) {
 		return 0, false
 	}
 	return parseSeq(digits)
+}
+
+func retainedName(path string) string {
+	return strings.TrimSuffix(filepath.Base(path), segmentExt) + retainedExt
 }
 
 func parseSeq(digits string) (uint64, bool) {
@@ -244,6 +254,9 @@ func (s *segment) loadHeader(f file, name, label string) (header, error) {
 		return header{}, ioError{err}
 	}
 	h, n, err := parseHeader(b)
+	if len(b) > 0 && b[0] == 0 {
+		err = errTorn // never written, before a crash of the machine
+	}
 	if errors.Is(err, ErrVersion) {
 		return h, fmt.Errorf("%s: %w: drain it with the version that wrote it, or choose another directory", s.path, err)
 	}
@@ -270,6 +283,13 @@ func readFooter(f file, size int64) (footer, bool) {
 	return parseFooter(b)
 }
 
+// lostIn reports whether there were items where no chunk can be found: not if there are the zeros that a
+// crash of the machine leaves, or the size of a footer, nor in a file of which nothing can be understood.
+func (s *segment) lostIn(r *chunkReader, at int64) bool {
+	head, err := r.bytes(at, chunkHeaderLen)
+	return err == nil && le.Uint32(head) != 0 && s.disk-at != footerLen && (s.damage == nil || s.end > s.first)
+}
+
 // scan finds the end of a segment that was not sealed: of its last chunk that is whole.
 // What stands behind was being written when the process ended, and is not part of the log.
 func (s *segment) scan(f file) error {
@@ -277,7 +297,7 @@ func (s *segment) scan(f file) error {
 	r, buf := chunkReader{}, make([]byte, maxPayload)
 	r.reset(f, s.start, s.disk)
 	for {
-		p, _, err := r.next(buf)
+		p, at, err := r.next(buf)
 		var failed ioError
 		switch {
 		case err == io.EOF:
@@ -287,6 +307,8 @@ func (s *segment) scan(f file) error {
 		case err == nil && p.end() >= s.end:
 			s.size, s.end = r.off, p.end()
 			s.frames += uint64(len(p.frames))
+		case errors.Is(err, errStray) && s.lostIn(&r, at):
+			s.size, s.end = s.disk, s.end+1 // that is the least
 		}
 	}
 }

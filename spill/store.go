@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -16,12 +17,13 @@ type store interface {
 	put(bs []*Batch) error                          // appends contiguous batches, all or none
 	trim(acked uint64) error                        // deletes what holds only items below acked
 	uncap()                                         // from here on MaxDisk is no reason to refuse
-	seal() error                                    // makes durable all that was put
+	seal()                                          // makes durable all that was put
 	close(left receipt, kept bool) error            // keeps what is left, or deletes everything
 	get(b *Batch, next uint64) (ok bool, err error) // fills b with the oldest items from next on; !ok: there are none yet
 	leave()                                         // nothing is to be read for some time
 
 	end() uint64         // sequence number behind the last item
+	free() uint64        // from here on, sequence numbers may be put
 	has(seq uint64) bool // whether the item is stored
 	trimAt() uint64      // trim frees something once acked has got here
 	usage() (bytes int64, segments int)
@@ -42,9 +44,9 @@ type dirStore struct {
 	// Of the goroutine that writes.
 	out     []byte     // encoded chunks on their way to the file
 	doomed  []*segment // could not be removed yet
-	receipt string     // path of the receipt that vouches for the oldest segments, if there is one
+	receipt *receipt   // the one on disk, which vouches for the oldest segments, or nil
 	acked   uint64
-	unsafe  error // of the first segment that could not be made durable
+	above   uint64 // the names of files that are left alone stand below
 
 	mu       sync.Mutex // never held over I/O
 	segments []*segment // oldest first
@@ -67,6 +69,8 @@ func (s *dirStore) end() uint64 {
 	defer s.mu.Unlock()
 	return s.last
 }
+
+func (s *dirStore) free() uint64 { return max(s.end(), s.above) }
 
 func (s *dirStore) has(seq uint64) bool {
 	s.mu.Lock()
@@ -234,7 +238,7 @@ func (s *dirStore) create(first uint64) error {
 	}
 	seg := &segment{path: filepath.Join(s.cfg.Dir, segmentName(first)), first: first, end: first, start: int64(len(b)), label: h.label, refs: 1}
 	var err error
-	if seg.f, err = s.fs.Create(seg.path); err != nil {
+	if seg.f, err = s.createFile(seg.path); err != nil {
 		return err
 	}
 	s.files.Add(1)
@@ -256,6 +260,36 @@ func (s *dirStore) create(first uint64) error {
 	return nil
 }
 
+// createFile makes a new file. Its name may be taken by one that could not be removed so far, or
+// by something that somebody has planted there; what is neither stays.
+func (s *dirStore) createFile(path string) (file, error) {
+	f, err := s.fs.Create(path)
+	if !errors.Is(err, os.ErrExist) {
+		return f, err
+	}
+	if i := slices.IndexFunc(s.doomed, func(d *segment) bool { return d.path == path }); i >= 0 {
+		seg := s.doomed[i]
+		s.doomed = slices.Delete(s.doomed, i, i+1)
+		if err := s.remove(seg); err != nil {
+			return nil, err
+		}
+	} else if !s.planted(path) || s.fs.Remove(path) != nil {
+		return nil, err
+	}
+	return s.fs.Create(path)
+}
+
+// planted reports whether path is something else than a regular file.
+func (s *dirStore) planted(path string) bool {
+	f, err := s.fs.Open(path)
+	if err == nil {
+		f.Close()
+	}
+	return notRegular(err)
+}
+
+func notRegular(err error) bool { return errors.Is(err, os.ErrInvalid) || isLink(err) }
+
 // syncDir makes the creation and removal of files durable, where a backlog is to survive.
 func (s *dirStore) syncDir() error {
 	if !s.cfg.Keep {
@@ -265,38 +299,32 @@ func (s *dirStore) syncDir() error {
 }
 
 // sealActive ends the active segment with a footer and makes it durable. Its items are in
-// the log either way; the error says what they may not survive.
-func (s *dirStore) sealActive() error {
+// the log either way, and without the footer too; only a crash of the machine may cost what could not be synced.
+func (s *dirStore) sealActive() {
 	a := s.active
 	defer s.detach()
 	n, err := a.f.Write(appendFooter(nil, footer{a.first, a.end, a.frames}))
 	s.addBytes(a, int64(n))
-	if err != nil {
+	if a.sealed = err == nil; !a.sealed {
+		s.cfg.Logger.Warn("hopper: a segment stays without its footer", "path", a.path, "error", err)
 		if a.f.Truncate(a.size) == nil {
 			s.addBytes(a, a.size-a.disk)
 		}
-	} else {
-		a.sealed = true
 	}
-	if s.cfg.Keep {
-		// Never retried: after a failed fsync the kernel marks the pages clean.
-		err = errors.Join(err, a.f.Sync())
+	if !s.cfg.Keep {
+		return
 	}
-	if err != nil {
-		err = fmt.Errorf("seal %s: items %d to %d may not survive a crash of the machine: %w", a.path, a.first, a.end-1, err)
-		s.cfg.Logger.Error("hopper: segment not sealed", "path", a.path, "error", err)
-		if s.unsafe == nil {
-			s.unsafe = err
-		}
+	// Never retried: after a failed fsync the kernel marks the pages clean.
+	if err := a.f.Sync(); err != nil {
+		a.unsafe = unsafe(a, err)
+		s.cfg.Logger.Error("hopper: segment not made durable", "path", a.path, "error", err)
 	}
-	return err
 }
 
-func (s *dirStore) seal() error {
-	if s.active == nil {
-		return nil
+func (s *dirStore) seal() {
+	if s.active != nil {
+		s.sealActive()
 	}
-	return s.sealActive()
 }
 
 // acquire opens the segment's file for one more user, release ends that.
@@ -345,35 +373,58 @@ func (s *dirStore) trim(acked uint64) error {
 	if active {
 		s.detach()
 	}
-	again := s.doomed
+	dead := append(s.doomed, gone...)
 	s.doomed = nil
-	if len(gone) > 0 && s.receipt != "" {
-		// First, so that it never vouches for what is no longer there.
-		if err := s.fs.Remove(s.receipt); err != nil && !errors.Is(err, os.ErrNotExist) {
-			s.doomed = append(again, gone...)
-			return err
-		}
-		s.receipt = ""
+	if err := s.dropReceipt(dead); err != nil {
+		s.doomed = dead
+		return err
 	}
 	var errs error
-	for _, seg := range append(again, gone...) {
+	for _, seg := range dead {
 		errs = errors.Join(errs, s.remove(seg))
 	}
-	if len(gone) > 0 {
+	if len(dead) > 0 {
 		errs = errors.Join(errs, s.syncDir())
 	}
 	return errs
 }
 
+// dropReceipt removes the receipt if it vouches for one of the segments that are to go. That is
+// made durable first, so that it never vouches for what is no longer there.
+func (s *dirStore) dropReceipt(dead []*segment) error {
+	r := s.receipt
+	if r == nil || !slices.ContainsFunc(dead, func(seg *segment) bool { return seg.end > r.next && seg.first < r.end }) {
+		return nil
+	}
+	return s.removeReceipt()
+}
+
+func (s *dirStore) removeReceipt() error {
+	err := s.fs.Remove(filepath.Join(s.cfg.Dir, s.receipt.name()))
+	if err == nil || errors.Is(err, os.ErrNotExist) {
+		err = s.syncDir()
+	}
+	if err == nil {
+		s.receipt = nil
+	}
+	return err
+}
+
 // remove deletes a segment's file, or leaves it for the next trim.
 func (s *dirStore) remove(seg *segment) error {
 	s.mu.Lock()
-	stays := seg.missing != nil || seg.retain
+	missing, retain := seg.missing != nil, seg.retain
 	s.mu.Unlock()
-	if stays {
+	if missing {
 		return nil
 	}
-	if err := s.fs.Remove(seg.path); err != nil && !errors.Is(err, os.ErrNotExist) {
+	var err error
+	if retain {
+		err = s.writeMark(filepath.Join(s.cfg.Dir, retainedName(seg.path)))
+	} else if err = s.fs.Remove(seg.path); errors.Is(err, os.ErrNotExist) {
+		err = nil
+	}
+	if err != nil {
 		s.doomed = append(s.doomed, seg)
 		return err
 	}
@@ -385,21 +436,21 @@ func (s *dirStore) remove(seg *segment) error {
 // close ends the store. With kept, what is left has been put and sealed; the receipt makes the
 // next start begin at the very item, and notice if anything is gone by then.
 func (s *dirStore) close(left receipt, kept bool) error {
-	if !kept {
-		left.next = ^uint64(0)
-	}
-	errs := s.trim(left.next)
-	if kept && left.next < s.last {
-		errs = errors.Join(errs, s.writeReceipt(left))
-	} else if s.receipt != "" {
-		errs = errors.Join(errs, s.fs.Remove(s.receipt), s.syncDir())
-	}
 	if s.cur != nil {
 		s.release(s.cur)
 		s.cur = nil
 	}
-	if kept && left.next < s.last {
-		errs = errors.Join(errs, s.unsafe)
+	if !kept {
+		left.next = ^uint64(0)
+	}
+	errs := s.trim(left.next)
+	for _, seg := range s.segments {
+		errs = errors.Join(errs, s.secure(seg))
+	}
+	if kept && (left.next < s.last || len(s.doomed) > 0) {
+		errs = errors.Join(errs, s.writeReceipt(left))
+	} else if s.receipt != nil {
+		errs = errors.Join(errs, s.removeReceipt())
 	}
 	errs = errors.Join(errs, unlockDir(s.lock))
 	if s.cfg.Temporary {
@@ -408,21 +459,45 @@ func (s *dirStore) close(left receipt, kept bool) error {
 	return errs
 }
 
+// secure makes a segment durable that an earlier process has left, and reports whether one can't be relied on.
+func (s *dirStore) secure(seg *segment) error {
+	if !seg.loose || seg.missing != nil || seg.retain {
+		return seg.unsafe
+	}
+	if err := s.fs.Sync(seg.path); err != nil {
+		return unsafe(seg, err)
+	}
+	return nil
+}
+
+// unsafe is the error of a segment that could not be made durable.
+func unsafe(seg *segment, err error) error {
+	return fmt.Errorf("sync %s: items %d to %d may not survive a crash of the machine: %w", seg.path, seg.first, seg.end-1, err)
+}
+
 func (s *dirStore) writeReceipt(r receipt) error {
-	path := filepath.Join(s.cfg.Dir, r.name())
-	if path == s.receipt {
+	if s.receipt != nil && *s.receipt == r {
 		return nil
 	}
-	f, err := s.fs.Create(path)
-	if err == nil {
-		err = errors.Join(f.Close(), s.syncDir())
-	}
-	if err != nil {
+	if err := s.writeMark(filepath.Join(s.cfg.Dir, r.name())); err != nil {
 		return fmt.Errorf("write receipt: some items will be delivered twice at the next start: %w", err)
 	}
-	if s.receipt != "" {
-		err = errors.Join(s.fs.Remove(s.receipt), s.syncDir())
+	var err error
+	if s.receipt != nil {
+		err = s.removeReceipt()
 	}
-	s.receipt = path
+	s.receipt = &r
 	return err
+}
+
+// writeMark makes an empty file, whose name is all that it says.
+func (s *dirStore) writeMark(path string) error {
+	f, err := s.fs.Create(path)
+	if errors.Is(err, os.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), s.syncDir())
 }

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"sync"
+
+	"example.com/hopper/spill"
+)
+
+// A console writes lines to stderr, and below them a status that is overwritten. It is safe
+// for concurrent use.
+type console struct {
+	mu     sync.Mutex
+	w      io.Writer
+	status int // characters of the status that is shown
+}
+
+// say writes a line, behind the name of this command.
+func (c *console) say(format string, args ...any) {
+	c.line("hopper: " + fmt.Sprintf(format, args...))
+}
+
+func (c *console) line(text string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.show("")
+	fmt.Fprintln(c.w, text)
+}
+
+// setStatus shows text, which is to be shorter than a line, in place of the status before.
+func (c *console) setStatus(text string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.show(text)
+}
+
+// show wants mu.
+func (c *console) show(text string) {
+	if text == "" && c.status == 0 {
+		return
+	}
+	pad := max(0, c.status-len(text))
+	fmt.Fprint(c.w, "\r"+text+strings.Repeat(" ", pad)+strings.Repeat("\b", pad))
+	c.status = len(text)
+}
+
+// A logger writes what the pump logs to the console, each kind of message once: a pipe at
+// its cap would tell with every segment.
+type logger struct {
+	con  *console
+	told sync.Map
+	slog.Handler
+}
+
+func (l *logger) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelWarn }
+
+func (l *logger) Handle(_ context.Context, r slog.Record) error {
+	if _, told := l.told.LoadOrStore(r.Message, true); told {
+		return nil
+	}
+	text, corrupt := r.Message, false
+	r.Attrs(func(a slog.Attr) bool {
+		if err, ok := a.Value.Any().(error); ok {
+			text += ": " + err.Error()
+			corrupt = errors.Is(err, spill.ErrCorrupt)
+		}
+		return true
+	})
+	if !corrupt { // that is reported at the end
+		l.con.line(text)
+	}
+	return nil
+}
+
+func (l *logger) WithAttrs([]slog.Attr) slog.Handler { return l }
+
+func (l *logger) WithGroup(string) slog.Handler { return l }

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"example.com/hopper"
+)
+
+const help = `hopper is a pipe that does not make its producer wait.
+
+  producer | hopper [flags] | consumer   copy stdin to stdout, byte for byte
+  hopper inspect [-json] DIR             list the segments in DIR
+  hopper cat [-lines] DIR                write the backlog in DIR to stdout, and leave it there
+  hopper verify DIR                      check every chunk in DIR; exit 1 if any is damaged
+
+What the consumer does not take yet waits in memory and, past -max-memory, compressed in
+segment files in -dir. The producer has to wait only at -max-disk or -keep-free.
+
+  -dir DIR            of the segments (default: a private temporary directory)
+  -resume             if stopped, keep the backlog in -dir; at the next start deliver it first
+  -max-memory SIZE    of data waiting in memory (default 16MiB)
+  -max-disk SIZE      of segment files (default: no limit)
+  -keep-free SIZE     never use so much of the file system (default 256MiB, or 5 % of it)
+  -segment-size SIZE  of one file; disk space is given back by files (default 16MiB)
+  -progress           show progress on stderr, as is done on a terminal; =false: never
+
+A SIZE is 65536, 64KiB, 1.5GiB (powers of 1024; also 64K, 1.5G) or 500MB (of 1000).
+
+SIGINT, SIGTERM and SIGHUP stop reading. With -resume the rest is kept, and goes on exactly where
+it stopped; without, it is delivered first, unless a second signal comes. After a crash
+or kill -9, -resume delivers what had been written to disk; some of it may come twice.
+Exit code: 0 all delivered or kept, 1 error or loss, 2 usage, 141 stdout was closed.
+
+  pg_dump db | hopper -progress | ssh backup 'cat > db.sql'
+  tail -F app.log | hopper -dir /var/spool/app -max-disk 20GiB -resume | uploader
+`
+
+// usageError says what is wrong with the command line.
+type usageError string
+
+func (e usageError) Error() string { return string(e) }
+
+// defaultMemory is more than a channel's default: two processes on either side take turns of milliseconds, in which
+// a pipe carries megabytes.
+const defaultMemory = 16 << 20
+
+// settings are what the flags of the pipe say.
+type settings struct {
+	dir      string
+	resume   bool
+	progress progressMode
+	maxDisk  size
+	keepFree size
+	options  []hopper.Option
+}
+
+// Whether progress is shown.
+type progressMode int
+
+const (
+	onTerminal progressMode = iota // if stderr is one, and stdout is not
+	always
+	never
+)
+
+func parseSettings(args []string) (settings, error) {
+	s := settings{maxDisk: -1, keepFree: -1}
+	memory, segment := size(defaultMemory), size(0)
+	fs := flagSet("hopper")
+	fs.StringVar(&s.dir, "dir", "", "")
+	fs.BoolVar(&s.resume, "resume", false, "")
+	fs.BoolFunc("progress", "", s.setProgress)
+	fs.Var(&memory, "max-memory", "")
+	fs.Var(&s.maxDisk, "max-disk", "")
+	fs.Var(&s.keepFree, "keep-free", "")
+	fs.Var(&segment, "segment-size", "")
+	if err := parse(fs, args, 0); err != nil {
+		return s, err
+	}
+	if s.resume && s.dir == "" {
+		return s, usageError("-resume needs -dir: a temporary directory is gone at the next start")
+	}
+	s.options = []hopper.Option{hopper.MaxMemory(int64(memory))}
+	if s.resume {
+		s.options = append(s.options, hopper.Resume())
+	}
+	option := map[string]func() hopper.Option{
+		"dir":          func() hopper.Option { return hopper.Dir(s.dir) },
+		"max-disk":     func() hopper.Option { return hopper.MaxDisk(int64(s.maxDisk)) },
+		"keep-free":    func() hopper.Option { return hopper.KeepFree(int64(s.keepFree)) },
+		"segment-size": func() hopper.Option { return hopper.SegmentSize(int64(segment)) },
+	}
+	fs.Visit(func(f *flag.Flag) { // only what was given
+		if o := option[f.Name]; o != nil {
+			s.options = append(s.options, o())
+		}
+	})
+	return s, nil
+}
+
+func (s *settings) setProgress(text string) error {
+	on, err := strconv.ParseBool(text)
+	if s.progress = never; on {
+		s.progress = always
+	}
+	return err
+}
+
+func flagSet(name string) *flag.FlagSet {
+	fs := flag.NewFlagSet(name, flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	fs.Usage = func() {}
+	return fs
+}
+
+// parse parses args, which are to end with operands arguments that are no flags.
+func parse(fs *flag.FlagSet, args []string, operands int) error {
+	switch err := fs.Parse(args); {
+	case err == flag.ErrHelp:
+		return err
+	case err != nil:
+		return usageError(err.Error())
+	case fs.NArg() > operands:
+		return usageError(fmt.Sprintf("unexpected argument %q", fs.Arg(operands)))
+	case fs.NArg() < operands:
+		return usageError(strings.TrimSpace(fs.Name() + " needs a directory"))
+	}
+	return nil
+}

@@ -1,0 +1,203 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"example.com/hopper"
+	"example.com/hopper/codec"
+	"example.com/hopper/spill"
+)
+
+// A pipe is stdin → source → pump → sink → stdout.
+type pipe struct {
+	settings
+	std     stdio
+	con     *console
+	pump    *hopper.Pump
+	source  *source
+	sink    *sink
+	resumed int64 // bytes of the backlog at the start; an estimate
+}
+
+func runPipe(args []string, std stdio) int {
+	s, err := parseSettings(args)
+	if err != nil {
+		return report(err, std)
+	}
+	p, err := newPipe(s, std)
+	if err != nil {
+		return report(err, std)
+	}
+	return p.run()
+}
+
+func newPipe(s settings, std stdio) (*pipe, error) {
+	p := &pipe{settings: s, std: std, con: &console{w: std.err}}
+	var rest []byte
+	if s.resume {
+		p.resumed = backlogBytes(s.dir)
+	}
+	in, out := make(chan []byte), make(chan []byte)
+	var err error
+	options := append(s.options, hopper.WithCodec(codec.Bytes{}), hopper.WithLogger(slog.New(&logger{con: p.con})))
+	if p.pump, err = hopper.Pipe(out, in, options...); err != nil {
+		return nil, err
+	}
+	if s.resume { // now the directory is locked
+		if rest, err = loadRest(s.dir); err != nil {
+			return nil, errors.Join(err, p.pump.Close())
+		}
+	}
+	p.resumed += int64(len(rest))
+	free := newBuffers()
+	p.source = &source{r: std.in, to: in, free: free, spilling: p.spilling, giveUp: make(chan struct{}), done: make(chan struct{})}
+	p.sink = &sink{w: std.out, from: out, free: free, rest: rest, restored: p.restored, done: make(chan struct{})}
+	return p, nil
+}
+
+// backlogBytes estimates the undelivered bytes in dir.
+func backlogBytes(dir string) (bytes int64) {
+	l, err := spill.Inspect(dir)
+	if err != nil {
+		return 0 // Pipe will say
+	}
+	for _, s := range l.Segments {
+		if s.End > max(l.Next, s.First) {
+			bytes += int64(float64(s.FrameBytes) * float64(s.End-max(l.Next, s.First)) / float64(s.End-s.First))
+		}
+	}
+	return bytes
+}
+
+func (p *pipe) spilling() bool { return p.pump.Stats().OnDisk > 0 }
+
+// restored is called when what an earlier run had in hand is written.
+func (p *pipe) restored() {
+	if !p.resume {
+		return
+	}
+	if err := removeRest(p.dir); err != nil {
+		p.con.say("%v: its bytes will come twice", err)
+	}
+}
+
+// waiting returns the number of bytes that were read and not yet written.
+func (p *pipe) waiting() size {
+	return size(max(0, p.source.n.Load()+p.resumed-p.sink.n.Load()))
+}
+
+func (p *pipe) run() int {
+	defer p.showProgress()()
+	go p.source.run()
+	go p.sink.run()
+	select {
+	case <-p.sink.done:
+		return p.ended()
+	case sig := <-p.std.signals:
+		if p.resume {
+			return p.unlessSignalled(p.keep)
+		}
+		return p.drain(sig)
+	}
+}
+
+// ended returns the exit code when nothing is written any more: all is, or stdout does not take it.
+func (p *pipe) ended() int {
+	err := p.sink.err
+	switch {
+	case err == nil:
+		return p.exit(p.source.failed(), p.pump.Wait())
+	case p.resume:
+		if code := p.unlessSignalled(p.keep); code != exitOK {
+			p.exit(err)
+			return code
+		}
+	default:
+		p.pump.Close()
+		err = fmt.Errorf("%w: %v not delivered", err, p.waiting())
+	}
+	return p.exit(err)
+}
+
+// exit reports the errors and returns the exit code.
+func (p *pipe) exit(errs ...error) int {
+	err := errors.Join(errs...)
+	if err == nil {
+		return exitOK
+	}
+	if closedPipe(err) {
+		return exitPipe
+	}
+	for _, line := range messages(err) {
+		p.con.line(line)
+	}
+	return exitFailed
+}
+
+// drain delivers what is held, unless there is another signal.
+func (p *pipe) drain(sig os.Signal) int {
+	p.con.say("%v: delivering %v that wait: signal again to stop at once", sig, p.waiting())
+	p.source.stop()
+	go p.pump.Shutdown(context.Background())
+	select {
+	case <-p.sink.done:
+	case <-p.std.signals:
+		p.pump.Close()
+		p.con.say("stopped: %v lost", p.waiting())
+		return exitFailed
+	}
+	if p.sink.err == nil {
+		if left := p.source.abandon(); left != nil {
+			p.sink.write(left)
+		}
+	}
+	return p.ended()
+}
+
+// keep stops everything and leaves what was not written in the directory.
+func (p *pipe) keep() int {
+	p.source.stop()
+	rest := p.sink.stop()
+	err := saveRest(p.dir, rest) // first, so that a crash costs nothing
+	err = errors.Join(err, p.pump.Close())
+	if left := p.source.abandon(); left != nil {
+		err = errors.Join(err, p.appendLeft(left))
+	}
+	if n := p.waiting(); n > 0 {
+		p.con.say("stopped: %v kept in %s: start with -dir %[2]s -resume to deliver them", n, p.dir)
+	} else {
+		p.con.say("stopped: everything was delivered")
+	}
+	return p.exit(err)
+}
+
+// unlessSignalled runs stop, which may wait for the disk, but not for longer than until the next signal.
+func (p *pipe) unlessSignalled(stop func() int) int {
+	done := make(chan int, 1)
+	go func() { done <- stop() }()
+	select {
+	case code := <-done:
+		return code
+	case <-p.std.signals:
+		p.con.say("stopped before the backlog was safe: what was in memory may be lost")
+		return exitFailed
+	}
+}
+
+// appendLeft adds to the kept backlog what was read and the pump could not take.
+func (p *pipe) appendLeft(left []byte) error {
+	in, out := make(chan []byte), make(chan []byte)
+	pump, err := hopper.Pipe(out, in, hopper.Dir(p.dir), hopper.Resume(), hopper.KeepFree(0), hopper.WithCodec(codec.Bytes{}))
+	if err != nil {
+		return err
+	}
+	select {
+	case in <- left:
+	case <-pump.Done():
+	}
+	return pump.Close()
+}

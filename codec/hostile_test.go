@@ -1,0 +1,158 @@
+package codec_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"net/netip"
+	"runtime"
+	"testing"
+	"time"
+)
+
+func decodeErr[T any](t *testing.T, src []byte) error {
+	t.Helper()
+	_, err := mustFor[T](t).Decode(src)
+	return err
+}
+
+func TestHostileInputIsAnError(t *testing.T) {
+	huge := binary.AppendUvarint(nil, 1<<63+1)
+	many := binary.AppendUvarint(nil, 1<<40)
+	changed, err := mustFor[any](t).Append(nil, square{1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed[len(changed)-9]++ // in the fingerprint, before the float64
+	cat := func(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
+	for name, err := range map[string]error{
+		"bool of 2":             decodeErr[bool](t, []byte{2}),
+		"bool of 2 in an array": decodeErr[[3]flag](t, []byte{1, 0, 2}),
+		"bool of 2 in a struct": decodeErr[struct {
+			A int16
+			B [2]bool
+			S string
+		}](t, []byte{1, 1, 1, 2, 0}),
+		"bool of 2 in a slice":          decodeErr[[]bool](t, []byte{3, 1, 2}),
+		"int too short":                 decodeErr[int64](t, make([]byte, 7)),
+		"int too long":                  decodeErr[int64](t, make([]byte, 9)),
+		"string past the end":           decodeErr[[]string](t, []byte{2, 5, 'a'}),
+		"slice without its length":      decodeErr[[]string](t, nil),
+		"length without an end":         decodeErr[[]string](t, bytes.Repeat([]byte{0xff}, 11)),
+		"huge slice of ints":            decodeErr[[]int](t, many),
+		"huge slice of strings":         decodeErr[[]string](t, many),
+		"slice over half the memory":    decodeErr[[]struct{}](t, huge),
+		"huge map":                      decodeErr[map[string]int](t, many),
+		"huge map of nothing":           decodeErr[map[struct{}]struct{}](t, many),
+		"huge slice in a slice":         decodeErr[[][]string](t, cat([]byte{2}, many)),
+		"key that comes twice":          decodeErr[map[string]bool](t, []byte{3, 1, 'a', 0, 1, 'a', 1}),
+		"key that comes twice, reflect": decodeErr[map[name]bool](t, []byte{3, 1, 'a', 0, 1, 'a', 1}),
+		"key that can't be hashed":      decodeErr[map[any]bool](t, []byte{2, 17, 0, 1}),
+		"pointer of 2":                  decodeErr[*int](t, []byte{2}),
+		"pointer to nothing":            decodeErr[*[1 << 20]string](t, []byte{1, 0}),
+		"unknown basic type":            decodeErr[any](t, []byte{200, 0}),
+		"unknown named type":            decodeErr[any](t, cat([]byte{255, 3}, []byte("a.B12345678"))),
+		"a named type cut":              decodeErr[any](t, cat([]byte{255, 3}, []byte("a.B123"))),
+		"a basic type by name":          decodeErr[any](t, cat([]byte{255, 3}, []byte("int1234567812345678"))),
+		"unknown error":                 decodeErr[error](t, cat([]byte{254, 3}, []byte("a.B"))),
+		"an int as an error":            decodeErr[error](t, cat([]byte{3}, make([]byte, 8))),
+		"an error as a shape":           decodeErr[shape](t, cat([]byte{254, 6}, []byte("io.EOF"))),
+		"a named type that changed":     decodeErr[any](t, changed),
+		"slices too deep":               decodeErr[nest](t, bytes.Repeat([]byte{2}, 12_000)),
+		"maps too deep":                 decodeErr[graph](t, bytes.Repeat([]byte{2, 0}, 12_000)),
+		"interfaces too deep":           decodeErr[any](t, bytes.Repeat([]byte{20, 2}, 12_000)),
+		"interface cut":                 decodeErr[any](t, []byte{}),
+		"nanoseconds of a second":       decodeErr[time.Time](t, cat(make([]byte, 8), binary.LittleEndian.AppendUint32(nil, 1e9), []byte{1})),
+		"time without a location":       decodeErr[time.Time](t, make([]byte, 13)),
+		"time in nowhere":               decodeErr[time.Time](t, cat(make([]byte, 12), []byte{9})),
+		"a zone's offset past an int32": decodeErr[time.Time](t, cat(make([]byte, 12), []byte{3, 0, 0}, binary.AppendVarint(nil, 1<<40))),
+		"an address of 3 bytes":         decodeErr[netip.Addr](t, []byte{3, 1, 2, 3}),
+		"bytes left over":               decodeErr[*int](t, []byte{0, 0}),
+	} {
+		if err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+func TestALocationThatIsNewIsLoadedByItsName(t *testing.T) {
+	want, err := time.LoadLocation("Asia/Kathmandu")
+	if err != nil {
+		t.Skip("no time zones here")
+	}
+	src := append(make([]byte, 12), 3, byte(len("Asia/Kathmandu")))
+	src = append(append(src, "Asia/Kathmandu"...), byte(len("+0530")))
+	src = binary.AppendVarint(append(src, "+0530"...), 5*3600+30*60) // as it was in 1970
+	got, err := mustFor[time.Time](t).Decode(src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	later := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	if a, b := later.In(want).String(), later.In(got.Location()).String(); a != b {
+		t.Errorf("got %s, want %s", b, a)
+	}
+}
+
+func TestAZoneThatCannotBeLoadedBecomesAFixedOne(t *testing.T) {
+	for _, name := range []string{"../../etc/passwd", "/etc/passwd", "No/Such_Zone", "Europe/Berlin\x00"} {
+		src := append(make([]byte, 12), 3, byte(len(name)))
+		src = append(append(src, name...), 1, 'X', 2)
+		got, err := mustFor[time.Time](t).Decode(src)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if abbreviation, offset := got.Zone(); abbreviation != "X" || offset != 1 {
+			t.Errorf("got %s, %d seconds", abbreviation, offset)
+		}
+	}
+}
+
+func TestDecodingAllocatesInProportionToItsInput(t *testing.T) {
+	const size = 16 << 10
+	count := binary.AppendUvarint(nil, size/4)
+	ones, twos := bytes.Repeat([]byte{1}, size), bytes.Repeat([]byte{2}, size)
+	for name, f := range map[string]func(src []byte) error{
+		"nest": func(src []byte) error { return decodeErr[nest](t, src) }, "list": func(src []byte) error { return decodeErr[*list](t, src) },
+		"graph": func(src []byte) error { return decodeErr[graph](t, src) }, "item": func(src []byte) error { return decodeErr[item](t, src) },
+		"anys": func(src []byte) error { return decodeErr[[]any](t, src) }, "slices": func(src []byte) error { return decodeErr[[][]string](t, src) },
+		"pointers": func(src []byte) error { return decodeErr[[]*[100]string](t, src) }, "map": func(src []byte) error { return decodeErr[map[string]event](t, src) },
+	} {
+		for _, src := range [][]byte{ones, twos, bytes.Repeat(count, size/len(count)), bytes.Repeat([]byte{20}, size), append(count, twos...), append(count, ones...), bytes.Repeat([]byte{2, 20, 2}, size/3)} {
+			if got := allocated(func() { _ = f(src) }); got > 100*size {
+				t.Errorf("%s: %d MiB for %d KiB that begin with %x", name, got>>20, len(src)>>10, src[:4])
+			}
+		}
+	}
+}
+
+// allocated returns the bytes that f allocates.
+func allocated(f func()) uint64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	f()
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc
+}
+
+func TestEveryPartOfAnEncodingIsAnError(t *testing.T) {
+	everyPart(t, newEvent())
+	everyPart(t, []any{1, "a", time.Now(), map[string]any{"a": []byte{1}}, errSoldOut, square{1}})
+	everyPart(t, &list{1, &list{2, nil}})
+	everyPart(t, map[name][]netip.Addr{"a": {netip.MustParseAddr("::1")}})
+}
+
+func everyPart[T any](t *testing.T, v T) {
+	t.Helper()
+	c := mustFor[T](t)
+	b, err := c.Append(nil, v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range b {
+		if _, err := c.Decode(b[:n]); err == nil {
+			t.Errorf("%T: no error for %d of %d bytes", v, n, len(b))
+		}
+	}
+	if _, err := c.Decode(append(b, 0)); err == nil {
+		t.Errorf("%T: no error for a byte more", v)
+	}
+}

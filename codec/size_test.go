@@ -1,0 +1,125 @@
+package codec_test
+
+import (
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"example.com/hopper/codec"
+)
+
+const noLimit = 1 << 40
+
+func sizeOf[T any](v T, limit int64) int64 {
+	fixed, size := codec.Sizer[T]()
+	if size == nil {
+		return fixed
+	}
+	return size(&v, limit)
+}
+
+func TestSizesAreThoseOfTheMemory(t *testing.T) {
+	ten := strings.Repeat("x", 10)
+	for name, c := range map[string]struct{ got, want int64 }{
+		"int":               {sizeOf(1, noLimit), 8},
+		"struct{}":          {sizeOf(struct{}{}, noLimit), 0},
+		"fixed struct":      {sizeOf(padded{}, noLimit), 32},
+		"atomic":            {sizeOf(&atomic.Int64{}, noLimit), 16},
+		"func":              {sizeOf(func() {}, noLimit), 8},
+		"chan":              {sizeOf(make(chan int, 9), noLimit), 8},
+		"string":            {sizeOf(ten, noLimit), 26},
+		"named string":      {sizeOf(name(ten), noLimit), 26},
+		"[]byte":            {sizeOf(make([]byte, 10, 99), noLimit), 34},
+		"[]int":             {sizeOf([]int{1, 2}, noLimit), 40},
+		"[]string":          {sizeOf([]string{ten, ten}, noLimit), 24 + 2*26},
+		"[2]string":         {sizeOf([2]string{ten, ten}, noLimit), 2 * 26},
+		"nil pointer":       {sizeOf((*point)(nil), noLimit), 8},
+		"pointer":           {sizeOf(&point{}, noLimit), 16},
+		"pointer to string": {sizeOf(&ten, noLimit), 8 + 26},
+		"list":              {sizeOf(&list{1, &list{}}, noLimit), 8 + 2*16},
+		"item":              {sizeOf(item{ten, 1, []item{{}}}, noLimit), 48 + 10 + 48},
+		"any of int":        {sizeOf(any(1), noLimit), 24},
+		"any of string":     {sizeOf(any(ten), noLimit), 16 + 26},
+		"any of pointer":    {sizeOf(any(&point{}), noLimit), 16 + 8},
+		"nil any":           {sizeOf(any(nil), noLimit), 16},
+		"nil map":           {sizeOf(map[string]int(nil), noLimit), 8},
+	} {
+		if c.got != c.want {
+			t.Errorf("%s: got %d bytes, want %d", name, c.got, c.want)
+		}
+	}
+}
+
+func TestMapsAreEstimated(t *testing.T) {
+	strs, ints, deep := map[string]string{}, map[int]int64{}, map[name]*point{}
+	for i := range 1000 {
+		s := string(rune(i + 256))
+		strs[s], ints[i], deep[name(s)] = s, 1, &point{}
+	}
+	for name, c := range map[string]struct{ got, least, most int64 }{
+		"strings": {sizeOf(strs, noLimit), 1000 * (32 + 4), 3000 * (32 + 4)},
+		"ints":    {sizeOf(ints, noLimit), 1000 * 16, 3000 * 16},
+		"deep":    {sizeOf(deep, noLimit), 1000 * (16 + 8 + 8 + 2), 3000 * (16 + 8 + 8 + 2)},
+	} {
+		if c.got < c.least || c.got > c.most {
+			t.Errorf("%s: got %d bytes, want %d to %d", name, c.got, c.least, c.most)
+		}
+	}
+}
+
+func TestMeasuringStopsPastTheLimit(t *testing.T) {
+	ring := &list{}
+	ring.Next = ring
+	wide := nest{nil, nil, nil}
+	wide[0], wide[1], wide[2] = wide, wide, wide
+	self := graph{}
+	self["self"] = self
+	boxed := []any{nil, nil}
+	boxed[0], boxed[1] = boxed, boxed
+	for _, limit := range []int64{0, 1, 1000, 1 << 20} {
+		for name, got := range map[string]int64{
+			"ring": sizeOf(ring, limit), "slice": sizeOf(wide, limit), "map": sizeOf(self, limit), "any": sizeOf(boxed, limit),
+			"string": sizeOf(strings.Repeat("x", 1<<20), limit),
+		} {
+			if got <= limit {
+				t.Errorf("%s: got %d bytes, want more than the limit of %d", name, got, limit)
+			}
+		}
+	}
+	depths := graph(nil)
+	for range 10_001 {
+		depths = graph{"": depths}
+	}
+	if got := sizeOf(depths, noLimit); got <= noLimit {
+		t.Errorf("maps too deep to measure: got %d bytes, want more than the limit", got)
+	}
+	var long *list
+	for range 100_000 {
+		long = &list{0, long}
+	}
+	if got, want := sizeOf(long, noLimit), int64(8+100_000*16); got != want {
+		t.Errorf("list: got %d bytes, want %d", got, want)
+	}
+}
+
+func TestMeasuringDoesNotAllocate(t *testing.T) {
+	if raceEnabled {
+		return
+	}
+	v := struct {
+		A string
+		B any
+		C map[name]string
+		D *time.Time
+	}{"a", 1000, map[name]string{"a": "b"}, &time.Time{}}
+	_, size := codec.Sizer[struct {
+		A string
+		B any
+		C map[name]string
+		D *time.Time
+	}]()
+	if n := testing.AllocsPerRun(100, func() { size(&v, noLimit) }); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}

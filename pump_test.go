@@ -1,0 +1,133 @@
+package hopper
+
+import (
+	"go/build"
+	"math/rand/v2"
+	"path"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// The import direction of the design: codec and spill know neither each other nor hopper.
+func TestPackagesImportOnlyDownwards(t *testing.T) {
+	allowed := map[string][]string{
+		".":          {"codec", "spill"},
+		"codec":      nil,
+		"spill":      nil,
+		"cmd/hopper": {".", "codec", "spill"},
+	}
+	for dir, want := range allowed {
+		pkg, err := build.ImportDir(dir, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, imp := range pkg.Imports {
+			rel, ours := strings.CutPrefix(imp, "example.com/hopper")
+			if !ours {
+				continue
+			}
+			ok := false
+			for _, w := range want {
+				ok = ok || path.Clean("."+rel) == w
+			}
+			if !ok {
+				t.Errorf("%s imports %s", dir, imp)
+			}
+		}
+	}
+}
+
+func TestTheWindowIsARingBoundedInBytes(t *testing.T) {
+	w := newWindow[string](100 + 5*16)
+	var model []string
+	r := rand.New(rand.NewPCG(1, 2))
+	bytes := func() (n int64) {
+		for _, s := range model {
+			n += 16 + int64(len(s))
+		}
+		return n
+	}
+	for range 10_000 {
+		if r.IntN(2) == 0 {
+			s := strings.Repeat("x", r.IntN(60))
+			fits := bytes()+16+int64(len(s)) <= w.max
+			if got := w.push(s); got != fits {
+				t.Fatalf("push of %d bytes to %d of %d: %v", len(s), bytes(), w.max, got)
+			}
+			if fits {
+				model = append(model, s)
+			}
+		} else if len(model) > 0 {
+			if d := cmp.Diff(model[0], *w.head()); d != "" {
+				t.Fatal(d)
+			}
+			w.pop()
+			model = model[1:]
+		}
+		if w.len() != len(model) || w.bytes != bytes() {
+			t.Fatalf("%d items of %d bytes, want %d of %d", w.len(), w.bytes, len(model), bytes())
+		}
+	}
+	for i := range w.items {
+		if d := cmp.Diff("", w.items[(w.last+i)&(len(w.items)-1)]); i < len(w.items)-w.len() && d != "" {
+			t.Fatalf("a free place of the ring keeps an item alive: %s", d)
+		}
+	}
+}
+
+func TestTheBoardNeverShowsHalfASnapshot(t *testing.T) {
+	var b board
+	b.init()
+	const n = 100_000
+	var readers sync.WaitGroup
+	for range 2 {
+		readers.Go(func() {
+			for last := uint64(0); last < n; {
+				s := b.read()
+				if s.Received != s.Delivered || s.Received != s.HighWater || s.Received < last {
+					t.Errorf("%+v after %d", s, last)
+					return
+				}
+				last = s.Received
+			}
+		})
+	}
+	for i := range uint64(n + 1) {
+		b.write(Stats{Received: i, Delivered: i, HighWater: i})
+	}
+	readers.Wait()
+}
+
+// The bubble fails the test if a goroutine is left when the pump has ended.
+func TestEveryGoroutineEndsWithThePump(t *testing.T) {
+	for _, end := range []func(p *Pump, in chan<- int, out <-chan int) error{
+		func(p *Pump, in chan<- int, out <-chan int) error { close(in); <-out; return p.Wait() },
+		func(p *Pump, in chan<- int, out <-chan int) error { return p.Close() },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			in, out := make(chan int), make(chan int)
+			p, err := Pipe(out, in, MaxMemory(0))
+			if err != nil {
+				t.Fatal(err)
+			}
+			in <- 1
+			end(p, in, out)
+		})
+	}
+}
+
+func TestPassThroughAllocatesNothing(t *testing.T) {
+	in, out := make(chan uint64), make(chan uint64)
+	p, err := Pipe(out, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	if n := testing.AllocsPerRun(1000, func() { in <- 1; <-out }); n >= 1 {
+		t.Errorf("%v allocations for an item", n)
+	}
+}
