@@ -76,11 +76,14 @@ func (l *loop[T]) run() {
 			}
 			continue
 		}
-		runtime.Gosched() // the other ends often need no more than that
-		if !l.move() {
-			l.publish()
-			l.wait()
+		if l.window.len() > 0 { // out may need no more than to get its turn
+			runtime.Gosched()
+			if l.move() {
+				continue
+			}
 		}
+		l.publish()
+		l.wait()
 	}
 }
 

@@ -3,6 +3,7 @@ package codec_test
 import (
 	"bytes"
 	"encoding/binary"
+	"math/bits"
 	"net/netip"
 	"runtime"
 	"testing"
@@ -23,6 +24,14 @@ func TestHostileInputIsAnError(t *testing.T) {
 		t.Fatal(err)
 	}
 	changed[len(changed)-9]++ // in the fingerprint, before the float64
+	inBox, err := mustFor[any](t).Append(nil, box{nil})
+	if err != nil {
+		t.Fatal(err)
+	}
+	inBox = inBox[:len(inBox)-1]
+	if _, err := mustFor[any](t).Decode(append(bytes.Repeat(inBox, 9_000), 0)); err != nil {
+		t.Fatal(err)
+	}
 	cat := func(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
 	for name, err := range map[string]error{
 		"bool of 2":             decodeErr[bool](t, []byte{2}),
@@ -60,6 +69,7 @@ func TestHostileInputIsAnError(t *testing.T) {
 		"slices too deep":               decodeErr[nest](t, bytes.Repeat([]byte{2}, 12_000)),
 		"maps too deep":                 decodeErr[graph](t, bytes.Repeat([]byte{2, 0}, 12_000)),
 		"interfaces too deep":           decodeErr[any](t, bytes.Repeat([]byte{20, 2}, 12_000)),
+		"boxes too deep":                decodeErr[any](t, append(bytes.Repeat(inBox, 12_000), 0)),
 		"interface cut":                 decodeErr[any](t, []byte{}),
 		"nanoseconds of a second":       decodeErr[time.Time](t, cat(make([]byte, 8), binary.LittleEndian.AppendUint32(nil, 1e9), []byte{1})),
 		"time without a location":       decodeErr[time.Time](t, make([]byte, 13)),
@@ -70,6 +80,18 @@ func TestHostileInputIsAnError(t *testing.T) {
 	} {
 		if err == nil {
 			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+func TestManyValuesOfNoSizeTakeNoMemory(t *testing.T) {
+	for _, n := range []uint64{1, 1 << 30, 1<<(bits.UintSize-1) - 2} {
+		v, err := mustFor[[]struct{}](t).Decode(binary.AppendUvarint(nil, n+1))
+		if err != nil || uint64(len(v)) != n {
+			t.Errorf("got %d values, %v, want %d", len(v), err, n)
+		}
+		if b, err := mustFor[[]struct{}](t).Append(nil, v); err != nil || len(b) > binary.MaxVarintLen64 {
+			t.Errorf("%d bytes, %v", len(b), err)
 		}
 	}
 }
@@ -106,6 +128,12 @@ func TestAZoneThatCannotBeLoadedBecomesAFixedOne(t *testing.T) {
 	}
 }
 
+// fat takes much memory for the few bytes that a hostile input gives it.
+type fat struct {
+	Next *fat
+	Rest [1000]string
+}
+
 func TestDecodingAllocatesInProportionToItsInput(t *testing.T) {
 	const size = 16 << 10
 	count := binary.AppendUvarint(nil, size/4)
@@ -114,6 +142,7 @@ func TestDecodingAllocatesInProportionToItsInput(t *testing.T) {
 		"nest": func(src []byte) error { return decodeErr[nest](t, src) }, "list": func(src []byte) error { return decodeErr[*list](t, src) },
 		"graph": func(src []byte) error { return decodeErr[graph](t, src) }, "item": func(src []byte) error { return decodeErr[item](t, src) },
 		"anys": func(src []byte) error { return decodeErr[[]any](t, src) }, "slices": func(src []byte) error { return decodeErr[[][]string](t, src) },
+		"fat":      func(src []byte) error { return decodeErr[*fat](t, src) },
 		"pointers": func(src []byte) error { return decodeErr[[]*[100]string](t, src) }, "map": func(src []byte) error { return decodeErr[map[string]event](t, src) },
 	} {
 		for _, src := range [][]byte{ones, twos, bytes.Repeat(count, size/len(count)), bytes.Repeat([]byte{20}, size), append(count, twos...), append(count, ones...), bytes.Repeat([]byte{2, 20, 2}, size/3)} {

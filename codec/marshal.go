@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net/url"
 	"reflect"
 	"slices"
 )
@@ -23,7 +24,7 @@ func marshals(t reflect.Type) bool {
 		return false
 	}
 	// A URL marshals to its text, from which not every URL can be read back.
-	if t.PkgPath() == "net/url" && t.Name() == "URL" {
+	if t == reflect.TypeFor[url.URL]() {
 		return false
 	}
 	return !promotes(t)

@@ -235,6 +235,7 @@ func (d *decoder) run(root *node, src []byte, p ptr) error {
 func (d *decoder) resume(src []byte) ([]byte, error) {
 	last := len(d.later) - 1
 	it := d.later[last]
+	d.later[last] = deferred{}
 	d.later = d.later[:last]
 	d.depth = 0
 	return d.follow(it.node, src, it.at)

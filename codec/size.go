@@ -64,11 +64,12 @@ func (g *gauge) total(p ptr, limit int64) int64 {
 	for len(m.later) > 0 && m.left >= 0 {
 		last := len(m.later) - 1
 		it := m.later[last]
+		m.later[last] = unmeasured{}
 		m.later = m.later[:last]
 		m.row(it.g, it.first, it.n)
 	}
 	total := limit - m.left
-	clear(m.later[:cap(m.later)])
+	clear(m.later)
 	*m = meter{later: m.later[:0]}
 	meters.Put(m)
 	return total

@@ -17,7 +17,8 @@ type Batch struct {
 	buf    []byte // room for a payload header, then frames
 	pos    int    // in buf, of the next frame
 
-	refs int // users of buf: the caller, and the writer while it writes. Guarded by Log.mu
+	plain bool // to be stored uncompressed
+	refs  int  // users of buf: the caller, and the writer while it writes. Guarded by Log.mu
 }
 
 func (b *Batch) end() uint64 { return b.First + uint64(b.Items) }

@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"syscall"
 )
@@ -26,6 +25,7 @@ type disk struct {
 	count    int                      // operations so far
 	journal  []string                 // kind, name and error of each
 	handles  int                      // open files
+	hits     map[string]bool          // kinds of operations that have failed
 }
 
 // An inode is a file, or something planted that is none.
@@ -47,7 +47,7 @@ type fault struct {
 }
 
 func newDisk() *disk {
-	return &disk{files: map[string]*inode{}, durable: map[string]*inode{}, hung: map[string]chan struct{}{}}
+	return &disk{files: map[string]*inode{}, durable: map[string]*inode{}, hung: map[string]chan struct{}{}, hits: map[string]bool{}}
 }
 
 var errDead = errors.New("the process has ended")
@@ -83,6 +83,7 @@ func (m *mount) enter(kind, path string) (err error, short bool) {
 			continue
 		}
 		f.times--
+		m.hits[kind] = true
 		return &fs.PathError{Op: kind, Path: path, Err: f.err}, f.short
 	}
 	return nil, false
@@ -121,18 +122,6 @@ func (d *disk) hang(kind string) (goOn func()) {
 func (d *disk) used() (n int64) {
 	for _, f := range d.files {
 		n += int64(len(f.data))
-	}
-	return n
-}
-
-// segmentBytes returns what the segment files take.
-func (d *disk) segmentBytes() (n int64) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for path, f := range d.files {
-		if strings.HasSuffix(path, segmentExt) {
-			n += int64(len(f.data))
-		}
 	}
 	return n
 }

@@ -209,18 +209,21 @@ func putPayloadHeader(b []byte, p payload) {
 }
 
 // appendChunk appends the data chunk for raw, a payload with its header. Data that
-// snappy can't shrink by an eighth is stored as it is, which is faster to read.
-func appendChunk(dst, raw []byte) []byte {
+// snappy can't shrink by an eighth is stored as it is, which is faster to read; so is all, unless compress is set.
+func appendChunk(dst, raw []byte, compress bool) []byte {
 	start := len(dst)
-	dst = le.AppendUint32(append(dst, typeCompressed, 0, 0, 0), checksum(raw))
+	dst = le.AppendUint32(append(dst, typeUncompressed, 0, 0, 0), checksum(raw))
 	data := len(dst)
 	dst = grow(dst, snappy.MaxEncodedLen(len(raw)))
-	enc := snappy.Encode(dst[data:cap(dst)], raw)
-	if len(enc) > len(raw)-len(raw)/8 {
-		dst[start] = typeUncompressed
-		dst = append(dst, raw...)
-	} else {
+	var enc []byte
+	if compress {
+		enc = snappy.Encode(dst[data:cap(dst)], raw)
+	}
+	if compress && len(enc) <= len(raw)-len(raw)/8 {
+		dst[start] = typeCompressed
 		dst = dst[:data+len(enc)]
+	} else {
+		dst = append(dst, raw...)
 	}
 	putUint24(dst[start+1:], len(dst)-start-chunkHeaderLen)
 	return dst

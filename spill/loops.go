@@ -44,15 +44,23 @@ func (l *Log) claim(ask bool) (bs []*Batch, closing bool) {
 	if !ask || l.closing || l.pending.Load() < writeSize {
 		return nil, l.closing
 	}
-	size := 0
+	size, plain := 0, l.hurried()
 	for _, b := range l.mem {
 		if size += len(b.buf); len(bs) > 0 && (size > writeSize || b.First != bs[len(bs)-1].end()) {
 			break
 		}
 		b.refs++
+		b.plain = plain
 		bs = append(bs, b)
 	}
 	return bs, false
+}
+
+// hurried reports whether everybody waited for the last write, while there is disk space to spare: then the next one
+// is not compressed. A short backlog is soon gone again. It wants mu.
+func (l *Log) hurried() bool {
+	disk, _ := l.store.usage()
+	return l.awaited && disk < plainLimit && (l.cfg.MaxDisk < 0 || disk < l.cfg.MaxDisk/4)
 }
 
 func (l *Log) unclaim(bs []*Batch) {
@@ -93,6 +101,7 @@ func (w *writer) wrote(bs []*Batch) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.written = bs[len(bs)-1].end()
+	w.awaited = w.refusal == nil && w.pending.Load() >= memLimit
 	n := 0
 	for n < len(w.mem) && w.mem[n].end() <= w.written {
 		w.unref(w.mem[n])

@@ -102,15 +102,11 @@ func (s *dirStore) enter(seg *segment) error {
 func (s *dirStore) fill(b *Batch, seg *segment, next, end uint64) bool {
 	off := s.reader.off
 	r, err := s.reader.next(b.buf[:maxPayload])
-	var failed ioError
 	switch {
 	case err == io.EOF:
 		s.lost(b, seg, next, end, s.at, s.reason)
 		return true
 	case err != nil:
-		if errors.As(err, &failed) {
-			s.retain(seg, failed)
-		}
 		if s.reason == nil {
 			s.reason, s.at = err, r.at
 		}
@@ -130,6 +126,9 @@ func (s *dirStore) fill(b *Batch, seg *segment, next, end uint64) bool {
 func (s *dirStore) lost(b *Batch, seg *segment, from, to uint64, at int64, why error) {
 	if why == nil {
 		why = errors.New("items are missing")
+	}
+	if failed := (ioError{}); errors.As(why, &failed) {
+		s.retain(seg, why)
 	}
 	s.reason = nil
 	b.reset(from)

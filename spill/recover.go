@@ -18,7 +18,7 @@ func openStore(cfg Config, fsys fsys) (s *dirStore, next, items uint64, err erro
 			return nil, 0, 0, err
 		}
 		cfg.Temporary = true
-	} else if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+	} else if err := makeDir(cfg.Dir); err != nil {
 		return nil, 0, 0, err
 	}
 	s = &dirStore{cfg: cfg, fs: fsys, tag: checksum([]byte(cfg.Label))}
@@ -37,6 +37,21 @@ func openStore(cfg Config, fsys fsys) (s *dirStore, next, items uint64, err erro
 		return nil, 0, 0, err
 	}
 	return s, next, items, nil
+}
+
+// makeDir makes the directory for its owner alone, whatever the umask, if it is not there.
+func makeDir(dir string) error {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
+		return err
+	}
+	err := os.Mkdir(dir, 0o700)
+	if errors.Is(err, os.ErrExist) {
+		return nil
+	}
+	if err == nil {
+		err = os.Chmod(dir, 0o700)
+	}
+	return err
 }
 
 const probeName = "hopper.probe"
@@ -224,7 +239,10 @@ func (s *dirStore) index(keep []*segment, follows map[*segment]uint64, next uint
 			at = until
 		}
 	}
-	for _, seg := range keep {
+	for i, seg := range keep {
+		if seg.guessed && (i+1 < len(keep) && keep[i+1].first < seg.end || seg.first < vouched.end && vouched.end < seg.end) {
+			seg.end-- // the log went on elsewhere: nothing was there
+		}
 		miss(max(follows[seg], min(seg.first, vouched.end)))
 		if seg.damage == nil && !seg.sealed && seg.size < seg.disk && seg.end <= vouched.end {
 			seg.damage = errors.New("segment footer is damaged")

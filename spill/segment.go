@@ -1,6 +1,7 @@
 package spill
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -22,15 +23,16 @@ const (
 
 // A segment is one file of the log: the items [first, end), without a gap.
 type segment struct {
-	path   string
-	first  uint64
-	end    uint64
-	start  int64 // offset of the first data chunk
-	size   int64 // watermark: readers may read up to here
-	disk   int64 // bytes the file takes, footer and torn tail included
-	frames uint64
-	sealed bool
-	label  string
+	path    string
+	first   uint64
+	end     uint64
+	start   int64 // offset of the first data chunk
+	size    int64 // watermark: readers may read up to here
+	disk    int64 // bytes the file takes, footer and torn tail included
+	frames  uint64
+	sealed  bool
+	guessed bool // the last item is taken to be there because of data that can't be understood
+	label   string
 
 	damage  error // of the header; it costs no item
 	missing error // not nil: there is no such file to read, and why
@@ -128,6 +130,18 @@ func (r *chunkReader) next(buf []byte) (p payload, at int64, err error) {
 	}
 	p, err = decodeChunk(buf, chunk)
 	return p, at, err
+}
+
+// zeros reports whether nothing but zeros stands from off on.
+func (r *chunkReader) zeros(off int64) bool {
+	for off < r.limit {
+		b, err := r.bytes(off, int(min(r.limit-off, maxPayload)))
+		if err != nil || len(bytes.Trim(b, "\x00")) > 0 {
+			return false
+		}
+		off += int64(len(b))
+	}
+	return true
 }
 
 // bytes returns n bytes from off on, valid until the next call.
@@ -238,7 +252,9 @@ func loadSegment(fs fsys, dir, name, label string) (*segment, header, error) {
 	if err != nil {
 		return nil, h, err
 	}
-	if ft, ok := readFooter(f, s.disk); ok && ft.first == s.first {
+	if ft, ok, failed := readFooter(f, s.disk); failed != nil {
+		err = failed
+	} else if ok && ft.first == s.first {
 		s.sealed, s.end, s.frames, s.size = true, ft.end, ft.frames, s.disk-footerLen
 	} else {
 		err = s.scan(f)
@@ -272,22 +288,29 @@ func (s *segment) loadHeader(f file, name, label string) (header, error) {
 	return h, nil
 }
 
-func readFooter(f file, size int64) (footer, bool) {
+func readFooter(f file, size int64) (ft footer, ok bool, err error) {
 	if size < footerLen {
-		return footer{}, false
+		return ft, false, nil
 	}
 	b := make([]byte, footerLen)
-	if _, err := f.ReadAt(b, size-footerLen); err != nil {
-		return footer{}, false
+	if n, err := f.ReadAt(b, size-footerLen); n < footerLen && err != nil && !errors.Is(err, io.EOF) {
+		return ft, false, ioError{err}
 	}
-	return parseFooter(b)
+	ft, ok = parseFooter(b)
+	return ft, ok, nil
 }
 
-// lostIn reports whether there were items where no chunk can be found: not if there are the zeros that a
-// crash of the machine leaves, or the size of a footer, nor in a file of which nothing can be understood.
-func (s *segment) lostIn(r *chunkReader, at int64) bool {
-	head, err := r.bytes(at, chunkHeaderLen)
-	return err == nil && le.Uint32(head) != 0 && s.disk-at != footerLen && (s.damage == nil || s.end > s.first)
+// lostIn reports whether there were items in the data at offset at, for which next has returned err: not if
+// it is the end of what was being written, or the zeros that a crash of the machine leaves, or no more than
+// a footer, nor in a file of which nothing can be understood.
+func (s *segment) lostIn(r *chunkReader, at int64, err error) bool {
+	behind := at // of the data that can't be the end
+	if !errors.Is(err, errStray) {
+		behind = r.off
+	} else if s.disk-at <= footerLen {
+		return false
+	}
+	return !r.zeros(behind) && (s.damage == nil || s.end > s.first)
 }
 
 // scan finds the end of a segment that was not sealed: of its last chunk that is whole.
@@ -305,10 +328,10 @@ func (s *segment) scan(f file) error {
 		case errors.As(err, &failed):
 			return failed
 		case err == nil && p.end() >= s.end:
-			s.size, s.end = r.off, p.end()
+			s.size, s.end, s.guessed = r.off, p.end(), false
 			s.frames += uint64(len(p.frames))
-		case errors.Is(err, errStray) && s.lostIn(&r, at):
-			s.size, s.end = s.disk, s.end+1 // that is the least
+		case err != nil && !errors.Is(err, errTorn) && !s.guessed && s.lostIn(&r, at, err):
+			s.size, s.end, s.guessed = s.disk, s.end+1, true // that is the least
 		}
 	}
 }

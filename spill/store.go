@@ -133,7 +133,7 @@ func (s *dirStore) write(bs []*Batch) (written int64, err error) {
 	s.out = s.out[:0]
 	for _, b := range bs {
 		for raw := range b.chunks(s.tag) {
-			s.out = appendChunk(s.out, raw)
+			s.out = appendChunk(s.out, raw, !b.plain)
 			if len(s.out) < flushSize {
 				continue
 			}
@@ -447,6 +447,7 @@ func (s *dirStore) close(left receipt, kept bool) error {
 	for _, seg := range s.segments {
 		errs = errors.Join(errs, s.secure(seg))
 	}
+	left.end = max(left.next, min(left.end, s.reach(left.next)))
 	if kept && (left.next < s.last || len(s.doomed) > 0) {
 		errs = errors.Join(errs, s.writeReceipt(left))
 	} else if s.receipt != nil {
@@ -457,6 +458,22 @@ func (s *dirStore) close(left receipt, kept bool) error {
 		errs = errors.Join(errs, s.fs.Remove(s.cfg.Dir))
 	}
 	return errs
+}
+
+// reach returns how far the segments go from next on without a gap. There is one where an earlier log
+// has ended without saving everything, and said so.
+func (s *dirStore) reach(next uint64) uint64 {
+	for {
+		at := next
+		for _, seg := range s.segments {
+			if seg.first <= next && next < seg.end {
+				next = seg.end
+			}
+		}
+		if next == at {
+			return next
+		}
+	}
 }
 
 // secure makes a segment durable that an earlier process has left, and reports whether one can't be relied on.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/golang/snappy"
 )
@@ -52,7 +53,7 @@ func removeRest(dir string) error {
 func loadRest(dir string) ([]byte, error) {
 	path := filepath.Join(dir, restName)
 	fi, err := os.Lstat(path)
-	if errors.Is(err, os.ErrNotExist) {
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return nil, nil
 	}
 	if err == nil && !fi.Mode().IsRegular() {

@@ -39,6 +39,10 @@ func (s *size) parse(digits string, unit float64) error {
 	if strings.Trim(digits, "0123456789.") != "" { // no signs, exponents or Inf
 		return errSize
 	}
+	if n, err := strconv.ParseInt(digits, 10, 64); err == nil && unit == 1 { // exact beyond what a float64 can hold
+		*s = size(n)
+		return nil
+	}
 	n, err := strconv.ParseFloat(digits, 64)
 	if err != nil {
 		return errSize
@@ -47,11 +51,6 @@ func (s *size) parse(digits string, unit float64) error {
 		return errors.New("too large: sizes end below 8 EiB")
 	}
 	*s = size(n)
-	if unit == 1 { // exact beyond what a float64 can hold
-		if exact, err := strconv.ParseInt(digits, 10, 64); err == nil {
-			*s = size(exact)
-		}
-	}
 	return nil
 }
 
