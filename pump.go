@@ -76,7 +76,7 @@ func (l *loop[T]) run() {
 			}
 			continue
 		}
-		if l.window.len() > 0 { // out may need no more than to get its turn
+		if l.window.len() > 0 && (l.n.OnDisk == 0 || cap(l.in) > 0) { // the others may need no more than their turn
 			runtime.Gosched()
 			if l.move() {
 				continue

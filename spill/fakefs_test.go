@@ -126,6 +126,13 @@ func (d *disk) used() (n int64) {
 	return n
 }
 
+// hit reports whether an operation of that kind has failed.
+func (d *disk) hit(kind string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.hits[kind]
+}
+
 func (d *disk) names() []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -45,7 +46,7 @@ func TestAnyOperationMayFail(t *testing.T) {
 		{"ten times with EDQUOT", fault{times: 10, err: syscall.EDQUOT}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			step := 5
+			step := 7
 			if soak() {
 				step = 1
 			}
@@ -154,12 +155,12 @@ func TestAReadErrorKeepsTheFileAndNamesItsItems(t *testing.T) {
 		if names := strings.Join(m.disk.names(), " "); names != strings.TrimSuffix(want, segmentExt)+retainedExt+" "+want {
 			t.Errorf("left on disk: %s", names)
 		}
-		data := string(m.disk.files[e.Path].data)
+		data := string(m.disk.clone().files[e.Path].data)
 		m.open([]uint64{}) // and later logs leave it alone
 		m.append(30, 3000)
 		m.reopen()
 		m.finish()
-		if f := m.disk.files[e.Path]; f == nil || string(f.data) != data {
+		if f := m.disk.clone().files[e.Path]; f == nil || string(f.data) != data {
 			t.Errorf("the file is gone or changed: %v", m.disk.names())
 		}
 	})
@@ -172,8 +173,15 @@ func TestWithoutFileDescriptorsNothingIsLost(t *testing.T) {
 		}
 		m.reopen()
 		m.disk.fail(fault{kind: "open", times: 5, err: syscall.EMFILE})
-		m.take(1 << 20)
-		time.Sleep(3 * time.Second)
+		for range 20 {
+			for m.take(1000) > 0 {
+				m.deliver(1000)
+			}
+			time.Sleep(time.Second)
+		}
+		if len(m.queue) > 0 || !m.disk.hit("open") {
+			t.Errorf("%d items not delivered once files can be opened", len(m.queue))
+		}
 		m.finish()
 		if m.lost != 0 {
 			t.Errorf("%d items lost", m.lost)
@@ -220,9 +228,42 @@ func TestALeftoverOfAFailedCreateDoesNotTakeTheNameForEver(t *testing.T) {
 	})
 }
 
+func TestALeftoverOfAFailedCreateIsRemovedThoughNothingIsWrittenAnyMore(t *testing.T) {
+	inBubble(t, unlimited, func(t *testing.T, m *model) {
+		m.disk.fail(fault{kind: "write", times: 1, err: syscall.ENOSPC})
+		m.disk.fail(fault{kind: "create", skip: 1, times: -1, err: syscall.ENOSPC})
+		m.disk.fail(fault{kind: "remove", times: 1, err: syscall.EBUSY})
+		m.append(400, 2000)
+		if names := m.disk.names(); len(names) != 1 {
+			t.Fatalf("no leftover: %v", names)
+		}
+		for m.take(1000) > 0 {
+			m.deliver(1000)
+		}
+		m.finish() // the model finds an empty directory
+	})
+}
+
+func TestAReceiptVouchesForItemsThatNeverWereInTheLog(t *testing.T) {
+	inBubble(t, unlimited, func(t *testing.T, m *model) {
+		keep := NewKeep()
+		for seq := range uint64(10) {
+			keep.Commit(append(keep.Begin(seq), "item"...))
+		}
+		if unsaved, err := m.log.Close(t.Context(), 0, keep); unsaved != 0 || err != nil {
+			t.Fatal(unsaved, err)
+		}
+		if names := m.disk.names(); !slices.Contains(names, receipt{0, 10}.name()) {
+			t.Errorf("receipt: %v", names)
+		}
+	})
+}
+
 func TestAPlantedLinkDoesNotTakeTheName(t *testing.T) {
 	inBubble(t, unlimited, func(t *testing.T, m *model) {
+		m.disk.mu.Lock()
 		m.disk.files[filepath.Join(m.cfg.Dir, segmentName(0))] = &inode{strange: syscall.ELOOP}
+		m.disk.mu.Unlock()
 		m.append(400, 2000)
 		if err := m.log.Blocked(); err != nil {
 			t.Errorf("Blocked: %v", err)
@@ -415,6 +456,27 @@ func TestRecoveryCanBeInterruptedAndRepeated(t *testing.T) {
 	})
 }
 
+func TestAReceiptDoesNotVouchForWhatIsDelivered(t *testing.T) {
+	inBubble(t, unlimited, func(t *testing.T, m *model) {
+		for range 10 {
+			m.append(60, 3000)
+		}
+		m.reopen()
+		for range 8 {
+			m.take(1000)
+			m.deliver(1000)
+		}
+		if m.head() == 0 || len(m.queue) == 0 || slices.Contains(m.disk.names(), segmentName(0)) {
+			t.Fatalf("delivered up to %d, %d left: %v", m.head(), len(m.queue), m.disk.names())
+		}
+		m.kill()
+		m.finish()
+		if m.lost > 0 {
+			t.Errorf("%d delivered items reported as lost", m.lost)
+		}
+	})
+}
+
 func TestMaxDiskHoldsThroughManyRestarts(t *testing.T) {
 	cfg := Config{MaxDisk: 1 << 20, SegmentSize: 128 << 10, Keep: true}
 	inBubble(t, cfg, func(t *testing.T, m *model) {
@@ -463,7 +525,9 @@ func TestKeepFreeIsNeverUsed(t *testing.T) {
 	cfg := unlimited
 	cfg.KeepFree = 1 << 20
 	inBubble(t, cfg, func(t *testing.T, m *model) {
+		m.disk.mu.Lock()
 		m.disk.capacity = 2 << 20
+		m.disk.mu.Unlock()
 		m.fillMemory()
 		if !errors.Is(m.log.Blocked(), errKeepFree) {
 			t.Errorf("Blocked: %v", m.log.Blocked())

@@ -16,11 +16,12 @@ import (
 const DefaultKeepFree = 256 << 20
 
 const (
-	writeSize  = 256 << 10 // batches wait in memory until there are so many bytes to write
-	memLimit   = 512 << 10 // of batches that wait to be written; Room is false from there on
-	readyLimit = 256 << 10 // of batches read ahead
-	maxFree    = 16        // batches kept for reuse
-	plainLimit = 256 << 20 // of segment files; while they are smaller, chunks may be stored uncompressed
+	writeSize   = 256 << 10 // batches wait in memory until there are so many bytes to write
+	memLimit    = 512 << 10 // of batches that wait to be written; Room is false from there on
+	readyLimit  = 256 << 10 // of batches read ahead
+	maxFree     = 16        // batches kept for reuse
+	plainLimit  = 256 << 20 // of segment files; while they are smaller, chunks may be stored uncompressed
+	plainWrites = 16        // that are not compressed, after one that was and kept everybody waiting
 
 	retryMin = 10 * time.Millisecond // after a write error
 	retryMax = time.Second
@@ -60,7 +61,7 @@ type Log struct {
 	written  uint64     // the store ends here
 	read     uint64     // next item to be read, or taken from mem
 	refusal  error      // why the disk takes nothing, nil while it does
-	awaited  bool       // the last write ended when Room was false
+	plain    int        // so many writes are not to be compressed
 	closing  bool
 	keep     []*Batch // to be written at the end
 	left     receipt  // what is left at the end

@@ -56,11 +56,11 @@ func (l *Log) claim(ask bool) (bs []*Batch, closing bool) {
 	return bs, false
 }
 
-// hurried reports whether everybody waited for the last write, while there is disk space to spare: then the next one
-// is not compressed. A short backlog is soon gone again. It wants mu.
+// hurried reports whether the next write is not to be compressed: since compressing is what everybody waits for,
+// while there is disk space to spare. A short backlog is soon gone again. It wants mu.
 func (l *Log) hurried() bool {
 	disk, _ := l.store.usage()
-	return l.awaited && disk < plainLimit && (l.cfg.MaxDisk < 0 || disk < l.cfg.MaxDisk/4)
+	return l.plain > 0 && disk < plainLimit && (l.cfg.MaxDisk < 0 || disk < l.cfg.MaxDisk/4)
 }
 
 func (l *Log) unclaim(bs []*Batch) {
@@ -101,7 +101,11 @@ func (w *writer) wrote(bs []*Batch) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.written = bs[len(bs)-1].end()
-	w.awaited = w.refusal == nil && w.pending.Load() >= memLimit
+	if w.plain > 0 {
+		w.plain--
+	} else if w.refusal == nil && w.pending.Load() >= memLimit { // Room was false meanwhile
+		w.plain = plainWrites
+	}
 	n := 0
 	for n < len(w.mem) && w.mem[n].end() <= w.written {
 		w.unref(w.mem[n])

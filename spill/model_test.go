@@ -250,11 +250,11 @@ func (m *model) lose(b *Batch) {
 		m.t.Fatalf("the batch is of %d items from %d, its error of %d from %d: %v", b.Items, b.First, e.Items, e.First, e)
 	}
 	m.losses = append(m.losses, e)
-	m.mayAll = m.mayAll || m.disk.hits["read"] || m.disk.hits["open"]
+	m.mayAll = m.mayAll || m.disk.hit("read") || m.disk.hit("open")
 	var pathErr *os.PathError
 	m.retained = m.retained || errors.As(e, &pathErr)
 	if b.Items == 0 {
-		if !m.corrupted && !m.mayAll && !m.disk.hits["truncate"] {
+		if !m.corrupted && !m.mayAll && !m.disk.hit("truncate") {
 			m.t.Fatalf("damage reported where there is none: %v", e)
 		}
 		return
@@ -301,6 +301,8 @@ func (m *model) check() {
 // onDisk returns the size of the segment files but for those that the log leaves alone.
 func (m *model) onDisk() (n int64) {
 	names := m.disk.names()
+	m.disk.mu.Lock()
+	defer m.disk.mu.Unlock()
 	for _, name := range names {
 		first, ok := parseSegmentName(name)
 		if !ok {
@@ -405,6 +407,8 @@ func (m *model) close() (unsaved uint64, err error) {
 }
 
 func (d *disk) lossy() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	for _, f := range d.files {
 		if f.lossy {
 			return true
@@ -422,7 +426,7 @@ func (d *disk) faultless() bool {
 // reopen closes the log with Keep and opens it again: everything must come back, but what Close said was not saved.
 func (m *model) reopen() {
 	m.t.Helper()
-	damaged := m.corrupted || m.mayAll || m.disk.hits["truncate"]
+	damaged := m.corrupted || m.mayAll || m.disk.hit("truncate")
 	want := slices.Clone(m.queue)
 	if want == nil {
 		want = []uint64{}
@@ -438,9 +442,7 @@ func (m *model) reopen() {
 			m.t.Fatalf("%d of %d items are durable after Close", len(durable), len(want))
 		}
 		m.mnt.crash(m.rand)
-		for seq := range m.seq + 1 {
-			m.mayLose[seq] = m.mayLose[seq] || !slices.Contains(durable, seq)
-		}
+		m.mayLoseBut(durable)
 		if len(durable) < len(want) {
 			damaged, m.corrupted = true, true
 		}
@@ -487,8 +489,8 @@ func (m *model) kill() {
 			want = append(want, seq)
 		}
 	}
-	for seq := range m.seq + 1 {
-		m.mayLose[seq] = m.mayLose[seq] || m.corrupted && !slices.Contains(want, seq)
+	if m.corrupted {
+		m.mayLoseBut(want)
 	}
 	m.mnt.kill()
 	m.restart(want)
@@ -499,11 +501,18 @@ func (m *model) crash() {
 	m.t.Helper()
 	want := m.durable()
 	m.corrupted = true // what a power cut leaves looks like it
-	for seq := range m.seq + 1 {
-		m.mayLose[seq] = m.mayLose[seq] || !slices.Contains(want, seq)
-	}
+	m.mayLoseBut(want)
 	m.mnt.crash(m.rand)
 	m.restart(want)
+}
+
+// mayLoseBut notes that all items may get lost but those in safe, which are in order.
+func (m *model) mayLoseBut(safe []uint64) {
+	for seq := range m.seq + 1 {
+		if _, ok := slices.BinarySearch(safe, seq); !ok {
+			m.mayLose[seq] = true
+		}
+	}
 }
 
 // durable returns the items of the queue that a power cut can't cost.
@@ -511,6 +520,8 @@ func (m *model) durable() (seqs []uint64) {
 	s := m.log.store.(*dirStore)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	m.disk.mu.Lock()
+	defer m.disk.mu.Unlock()
 	for _, seq := range m.queue {
 		if slices.ContainsFunc(s.segments, func(seg *segment) bool {
 			f := m.disk.durable[seg.path]
@@ -642,7 +653,7 @@ func modelConfig(seed int) Config {
 func soak() bool { return os.Getenv("HOPPER_SOAK") != "" }
 
 func TestLogMatchesTheModel(t *testing.T) {
-	runs := 150
+	runs := 120
 	if testing.Short() {
 		runs = 30
 	}

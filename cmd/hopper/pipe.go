@@ -55,7 +55,7 @@ func newPipe(s settings, std stdio) (*pipe, error) {
 	p.resumed += int64(len(rest))
 	free := newBuffers()
 	p.source = &source{r: std.in, to: in, free: free, spilling: p.spilling, giveUp: make(chan struct{}), done: make(chan struct{})}
-	p.sink = &sink{w: std.out, from: out, free: free, rest: rest, restored: p.restored, done: make(chan struct{})}
+	p.sink = &sink{w: std.out, from: out, free: free, rest: rest, stopping: make(chan struct{}), restored: p.restored, done: make(chan struct{})}
 	return p, nil
 }
 

@@ -135,7 +135,7 @@ func TestASignalAtMaxDiskKeepsWhatIsInHand(t *testing.T) {
 	fed := feed(w, data)
 	p := start(t, r, append(args, "-progress")...)
 	got := p.read(1 << 20)
-	p.saying("FULL")
+	p.saying("blocked")
 	p.signal(os.Interrupt)
 	p.exits(exitOK)
 	got = append(got, p.readAll()...)
@@ -251,6 +251,8 @@ func TestProgressForeseesTheEnd(t *testing.T) {
 	}{
 		"draining":   {meter{out: 10 << 20}, -1, "  drain 9s"},
 		"filling up": {meter{in: 50 << 20, disk: 25 << 20}, 100 << 20, "  full 4s"},
+		"in hours":   {meter{in: 50 << 20, disk: 1 << 10}, 10 << 20, "  full 3h"},
+		"in minutes": {meter{out: 1 << 20}, -1, "  drain 2m"},
 		"unknown":    {meter{in: 50 << 20, disk: 25 << 20}, -1, ""},
 		"for ever":   {meter{out: 1}, -1, "  drain >99h"},
 	} {
@@ -259,8 +261,7 @@ func TestProgressForeseesTheEnd(t *testing.T) {
 			t.Errorf("%s: %q, want %q", name, got, test.want)
 		}
 	}
-	s.Blocked = true
-	if got := (&meter{last: s}).outlook(-1); got != "  FULL" {
+	if got := (&meter{last: s, blocked: true}).outlook(-1); got != "  blocked" {
 		t.Errorf("blocked: %q", got)
 	}
 }

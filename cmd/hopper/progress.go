@@ -94,6 +94,7 @@ type meter struct {
 	last          sample
 	in, out, disk float64
 	any           bool
+	blocked       bool // in the last two samples: for a moment it may be, while the disk is written to
 }
 
 func (m *meter) add(s sample) {
@@ -109,7 +110,7 @@ func (m *meter) add(s sample) {
 	update(&m.in, s.in-m.last.in)
 	update(&m.out, s.out-m.last.out)
 	update(&m.disk, s.DiskBytes-m.last.DiskBytes)
-	m.last, m.any = s, true
+	m.last, m.any, m.blocked = s, true, s.Blocked && m.last.Blocked
 }
 
 // status returns the line to be shown. Sizes are in powers of 1024, their unit one letter.
@@ -124,8 +125,8 @@ func (m *meter) status(s sample, room int64) string {
 // outlook says how long it takes until nothing waits, or until the disk takes no more.
 func (m *meter) outlook(room int64) string {
 	switch waiting := m.last.waiting; {
-	case m.last.Blocked:
-		return "  FULL"
+	case m.blocked:
+		return "  blocked"
 	case waiting == 0:
 		return ""
 	case m.out > m.in:
@@ -136,9 +137,15 @@ func (m *meter) outlook(room int64) string {
 	return ""
 }
 
+// duration writes the time in its largest unit.
 func duration(seconds float64) string {
-	if seconds >= 100*3600 {
-		return ">99h"
+	switch {
+	case seconds < 60:
+		return fmt.Sprintf("%.0fs", seconds)
+	case seconds < 3600:
+		return fmt.Sprintf("%.0fm", seconds/60)
+	case seconds < 99*3600:
+		return fmt.Sprintf("%.0fh", seconds/3600)
 	}
-	return (time.Duration(seconds) * time.Second).String()
+	return ">99h"
 }

@@ -18,11 +18,11 @@ type sink struct {
 	free buffers
 	n    atomic.Int64 // bytes that were written
 
-	mu       sync.Mutex
-	rest     []byte // of the item in hand: what has not been written yet, as far as is known
-	stopping bool
+	mu   sync.Mutex
+	rest []byte // of the item in hand: what has not been written yet, as far as is known
 
-	restored func() // called when what an earlier run had in hand is written
+	stopping chan struct{} // closed when nothing is to be written any more
+	restored func()        // called when what an earlier run had in hand is written
 	done     chan struct{}
 	err      error // set before done is closed
 }
@@ -33,44 +33,50 @@ func (s *sink) run() {
 		return
 	}
 	s.restored()
-	for b := range s.from {
-		if !s.write(b) {
+	for {
+		select {
+		case <-s.stopping:
 			return
+		case b, ok := <-s.from:
+			if !ok || !s.write(b) {
+				return
+			}
+			s.free.put(b)
 		}
-		s.free.put(b)
 	}
 }
 
-// write reports whether all of b is written and it is to go on.
+// write reports whether all of b is written.
 func (s *sink) write(b []byte) bool {
-	s.mu.Lock()
-	s.rest = b
-	stopping := s.stopping
-	s.mu.Unlock()
-	if stopping {
+	s.setRest(b)
+	if finished(s.stopping, 0) {
 		return false
 	}
 	n, err := s.w.Write(b)
 	s.n.Add(int64(n))
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.rest = b[n:]
-	if err != nil && !(s.stopping && errors.Is(err, os.ErrDeadlineExceeded)) {
+	s.setRest(b[n:])
+	if err != nil && !(finished(s.stopping, 0) && errors.Is(err, os.ErrDeadlineExceeded)) {
 		s.err = fmt.Errorf("write stdout: %w", err)
 	}
 	return err == nil
 }
 
+func (s *sink) setRest(b []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rest = b
+}
+
 // stop ends writing, and returns what was in hand and not written. Where a write can't be interrupted and nobody reads, that
 // is the whole item, of which a part will have been written: it comes twice.
 func (s *sink) stop() (rest []byte) {
-	s.mu.Lock()
-	s.stopping = true
-	s.mu.Unlock()
-	if d, ok := s.w.(interface{ SetWriteDeadline(time.Time) error }); ok {
-		d.SetWriteDeadline(time.Unix(1, 0))
+	close(s.stopping)
+	d, ok := s.w.(interface{ SetWriteDeadline(time.Time) error })
+	if ok && d.SetWriteDeadline(longAgo) == nil {
+		<-s.done
+	} else {
+		finished(s.done, stopGrace)
 	}
-	finished(s.done, stopGrace)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.rest

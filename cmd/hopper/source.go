@@ -20,7 +20,7 @@ const (
 )
 
 // stopGrace is how long a stop waits for what can't be interrupted.
-const stopGrace = 100 * time.Millisecond
+const stopGrace = 200 * time.Millisecond
 
 // buffers are for reuse. An item that went through memory is the very slice that was read, so
 // whoever has written it can give it back.
@@ -69,8 +69,9 @@ type source struct {
 
 	spilling func() bool // whether what is sent goes to the log now
 
-	stopping atomic.Bool
-	giveUp   chan struct{} // closed when what is in hand is not to be sent any more
+	stopping    atomic.Bool
+	interrupted bool          // whether a read that blocks has been ended; of who calls stop
+	giveUp      chan struct{} // closed when what is in hand is not to be sent any more
 
 	done chan struct{}
 	left []byte // was read and not sent; set before done is closed
@@ -137,22 +138,37 @@ func (s *source) failed() error {
 func (s *source) stop() {
 	s.stopping.Store(true)
 	if d, ok := s.r.(interface{ SetReadDeadline(time.Time) error }); ok {
-		d.SetReadDeadline(time.Unix(1, 0)) // where it can't be interrupted, what it reads from now on is not ours
+		s.interrupted = d.SetReadDeadline(longAgo) == nil
 	}
 	finished(s.done, stopGrace)
 }
 
-// abandon ends sending too, and returns what could not be sent.
+// abandon ends sending too, and returns what could not be sent. Where reading can't be
+// interrupted, what it yields from now on is not ours.
 func (s *source) abandon() []byte {
 	close(s.giveUp)
+	if s.interrupted {
+		<-s.done
+	}
 	if !finished(s.done, stopGrace) {
 		return nil
 	}
 	return s.left
 }
 
+// longAgo is a deadline that ends what is going on.
+var longAgo = time.Unix(1, 0)
+
 // finished reports whether done is closed within the time.
 func finished(done <-chan struct{}, within time.Duration) bool {
+	if within == 0 {
+		select {
+		case <-done:
+			return true
+		default:
+			return false
+		}
+	}
 	select {
 	case <-done:
 		return true
