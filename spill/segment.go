@@ -97,7 +97,7 @@ type chunkReader struct {
 	aheadAt int64
 }
 
-const readAhead = 256 << 10
+const readAhead = 128 << 10
 
 func (r *chunkReader) reset(f file, start, limit int64) {
 	r.f, r.off, r.limit, r.ahead = f, start, limit, r.ahead[:0]

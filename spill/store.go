@@ -127,9 +127,12 @@ func (s *dirStore) noteOldest() {
 	s.oldest.Store(at)
 }
 
-const flushSize = 256 << 10
+const flushSize = 128 << 10
 
 func (s *dirStore) write(bs []*Batch) (written int64, err error) {
+	if s.out == nil {
+		s.out = make([]byte, 0, flushSize+maxChunk)
+	}
 	s.out = s.out[:0]
 	for _, b := range bs {
 		for raw := range b.chunks(s.tag) {

@@ -267,7 +267,7 @@ func TestLookingIntoALiveDirectory(t *testing.T) {
 			}
 		}
 	}()
-	for i := range 30 {
+	for i := range 20 {
 		for _, cmd := range []string{"verify", "cat", "inspect"} {
 			code, stdout, stderr := command(cmd, dir)
 			if code != exitOK || stderr != "" || strings.Contains(stdout, "damaged") || strings.Contains(stdout, "missing") {

@@ -9,8 +9,10 @@ import (
 	"os/exec"
 	"os/signal"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // TestMain runs the command itself where a test wants it as a process of its own.
@@ -81,6 +83,16 @@ func (p *process) saying(text string) {
 	p.t.Fatalf("stderr never says %q but %q", text, p.stderr)
 }
 
+// next returns the next line on stderr, or "" if none comes for a moment.
+func (p *process) next() string {
+	select {
+	case line := <-p.lines:
+		return line
+	case <-time.After(50 * time.Millisecond):
+		return ""
+	}
+}
+
 // exits waits for the end and checks the exit code.
 func (p *process) exits(code int) {
 	p.t.Helper()
@@ -118,12 +130,15 @@ func (p *process) readAll() []byte {
 	return b
 }
 
-// random returns n bytes that no compression shrinks and no other place repeats.
-func random(n int) []byte {
-	b := make([]byte, n)
-	rand.NewChaCha8([32]byte{byte(n)}).Read(b)
+// random returns n bytes, at most 24 MiB, that no compression shrinks and no other place repeats. They
+// are shared: nobody may change them.
+func random(n int) []byte { return noise()[:n:n] }
+
+var noise = sync.OnceValue(func() []byte {
+	b := make([]byte, 24<<20)
+	rand.NewChaCha8([32]byte{}).Read(b)
 	return b
-}
+})
 
 // feed writes data to w in the background; done is closed when all of it is taken.
 func feed(w io.Writer, data []byte) (done chan struct{}) {

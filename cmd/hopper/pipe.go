@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"time"
 
 	"example.com/hopper"
 	"example.com/hopper/codec"
@@ -99,7 +100,7 @@ func (p *pipe) run() int {
 		return p.ended()
 	case sig := <-p.std.signals:
 		if p.resume {
-			return p.unlessSignalled(p.keep)
+			return p.saved()
 		}
 		return p.drain(sig)
 	}
@@ -112,7 +113,7 @@ func (p *pipe) ended() int {
 	case err == nil:
 		return p.exit(p.source.failed(), p.pump.Wait())
 	case p.resume:
-		if code := p.unlessSignalled(p.keep); code != exitOK {
+		if code := p.saved(); code != exitOK {
 			p.exit(err)
 			return code
 		}
@@ -143,9 +144,7 @@ func (p *pipe) drain(sig os.Signal) int {
 	p.con.say("%v: delivering %v that wait: signal again to stop at once", sig, p.waiting())
 	p.source.stop()
 	go p.pump.Shutdown(context.Background())
-	select {
-	case <-p.sink.done:
-	case <-p.std.signals:
+	if !p.unlessUrged(p.sink.done) {
 		p.pump.Close()
 		p.con.say("stopped: %v lost", p.waiting())
 		return exitFailed
@@ -175,16 +174,33 @@ func (p *pipe) keep() int {
 	return p.exit(err)
 }
 
-// unlessSignalled runs stop, which may wait for the disk, but not for longer than until the next signal.
-func (p *pipe) unlessSignalled(stop func() int) int {
-	done := make(chan int, 1)
-	go func() { done <- stop() }()
-	select {
-	case code := <-done:
-		return code
-	case <-p.std.signals:
+// saved keeps the backlog, which may mean to wait for the disk, but for no longer than until the user insists.
+func (p *pipe) saved() int {
+	code := exitFailed
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		code = p.keep()
+	}()
+	if !p.unlessUrged(done) {
 		p.con.say("stopped before the backlog was safe: what was in memory may be lost")
 		return exitFailed
+	}
+	return code
+}
+
+// unlessUrged waits until done is closed, and reports false if another signal comes before. One within a second of the
+// first is the same one: timeout(1) sends it both to the process and to its group.
+func (p *pipe) unlessUrged(done <-chan struct{}) bool {
+	for first := time.Now(); ; {
+		select {
+		case <-done:
+			return true
+		case <-p.std.signals:
+			if time.Since(first) > time.Second {
+				return false
+			}
+		}
 	}
 }
 

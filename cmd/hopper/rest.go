@@ -16,13 +16,17 @@ import (
 // stopped: it comes before the segments. It is a snappy stream, for its checksum.
 const restName = "hopper.rest"
 
+// newExt is ends the name of a file that is being written.
+const newExt = ".new"
+
 // saveRest replaces the file, durably, or removes it where there is nothing to save.
 func saveRest(dir string, rest []byte) error {
 	path := filepath.Join(dir, restName)
 	if len(rest) == 0 {
 		return removeRest(dir)
 	}
-	f, err := os.CreateTemp(dir, restName+".*") // of mode 0600, never through a link
+	os.Remove(path + newExt) // left by a crash
+	f, err := os.OpenFile(path+newExt, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
