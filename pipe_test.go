@@ -734,6 +734,7 @@ func TestPipeRefusesWhatMakesNoSense(t *testing.T) {
 		Name string
 		cb   func()
 	}
+	_ = withFunc{cb: func() {}}
 	ch := make(chan int)
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
