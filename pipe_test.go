@@ -612,6 +612,33 @@ func (c picky) Decode(src []byte) (uint64, error) {
 	return v, err
 }
 
+// What waits in front of an item that can't be decoded is kept by its own number.
+func TestAnItemThatCantBeDecodedCostsNoOtherWhenThePumpIsStopped(t *testing.T) {
+	plain, err := codec.For[uint64]()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for got := range 60 {
+		dir := t.TempDir()
+		opts := []hopper.Option{hopper.Dir(dir), hopper.Resume(), hopper.MaxMemory(64), hopper.WithCodec(picky{plain})}
+		in, out, p := pipe[uint64](t, 0, opts...)
+		for i := range 60 {
+			in <- number(i)
+		}
+		want := func(i int) uint64 { // 50 and 51 are passed over, once they have been in the log
+			if i >= 50 {
+				i += 2
+			}
+			return uint64(i)
+		}
+		expect(t, out, 0, min(got, 58), want)
+		p.Close()
+		_, out, p = pipe[uint64](t, 0, opts...)
+		expect(t, out, min(got, 58), 58, want)
+		p.Close()
+	}
+}
+
 func TestAnItemThatCantBeDecodedIsReportedAndTheRestGoesOn(t *testing.T) {
 	plain, err := codec.For[uint64]()
 	if err != nil {

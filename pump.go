@@ -39,6 +39,7 @@ type loop[T any] struct {
 	batch  *spill.Batch // the log's oldest items, being decoded, or nil
 	left   int          // of them, not decoded yet
 	next   uint64       // sequence number of the log's next item to be decoded
+	bad    error        // not nil: that item has been read from the batch, and can't be decoded
 
 	held   T    // an item that can't be encoded; the youngest of all
 	isHeld bool // whether there is one
@@ -284,25 +285,39 @@ func (l *loop[T]) nextBatch() bool {
 	return true
 }
 
-// decode moves up to max items from the batch to the window.
+// decode moves up to max items from the batch to the window. It stops at one that can't be decoded while others are in the
+// window, whose items have consecutive numbers: the bad one comes first in the next round.
 func (l *loop[T]) decode(max int) {
-	defer func() {
-		if r := recover(); r != nil {
-			l.lose(1, l.batch.Corrupt(l.next-1, fmt.Errorf("the codec panics: %v", r)))
-		}
-	}()
 	for i := 0; i < max && (l.window.len() == 0 || l.window.bytes < l.window.max); i++ {
-		item := l.batch.Next()
+		if l.bad == nil {
+			v, err := l.decodeNext()
+			if err == nil {
+				l.left--
+				l.next++
+				l.n.OnDisk--
+				l.window.pushAnyway(v)
+				continue
+			}
+			l.bad = err
+		}
+		if l.window.len() > 0 {
+			return
+		}
+		l.lose(1, l.batch.Corrupt(l.next, l.bad))
 		l.left--
 		l.next++
-		v, err := l.codec.Decode(item)
-		if err != nil {
-			l.lose(1, l.batch.Corrupt(l.next-1, err))
-			continue
-		}
-		l.n.OnDisk--
-		l.window.pushAnyway(v)
+		l.bad = nil
 	}
+}
+
+// decodeNext turns a panic of the codec into an error.
+func (l *loop[T]) decodeNext() (v T, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("the codec panics: %v", r)
+		}
+	}()
+	return l.codec.Decode(l.batch.Next())
 }
 
 // lose accounts for items of the log that can't be read.
@@ -471,6 +486,10 @@ func (l *loop[T]) gather() *spill.Keep {
 		seq++
 	}
 	if l.left > 0 && !l.log.Stored(seq) {
+		if l.bad != nil { // read from the batch already
+			keep.Skip()
+			seq++
+		}
 		keep.AddRest(l.batch, seq)
 	}
 	if l.isHeld {

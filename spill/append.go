@@ -94,7 +94,9 @@ func (k *Keep) AddRest(b *Batch, seq uint64) {
 	if k.tail.Items > 0 {
 		k.flush()
 	}
-	k.batches = append(k.batches, b.rest(seq))
+	if rest := b.rest(seq); rest.Items > 0 {
+		k.batches = append(k.batches, rest)
+	}
 }
 
 func (k *Keep) done() []*Batch {
