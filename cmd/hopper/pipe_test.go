@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -307,12 +308,19 @@ func segments(t *testing.T, dir string) []string {
 	return names
 }
 
+// diskUse returns the size of the segments. A segment may go and another one come while they are looked at: then it looks again.
 func diskUse(t *testing.T, dir string) (bytes int64) {
 	t.Helper()
-	for _, name := range segments(t, dir) {
-		if fi, err := os.Stat(name); err == nil { // else it is gone by now
-			bytes += fi.Size()
+	for {
+		before := segments(t, dir)
+		bytes = 0
+		for _, name := range before {
+			if fi, err := os.Stat(name); err == nil { // else it is gone by now
+				bytes += fi.Size()
+			}
+		}
+		if slices.Equal(before, segments(t, dir)) {
+			return bytes
 		}
 	}
-	return bytes
 }
