@@ -42,7 +42,7 @@ type dirStore struct {
 	lock *os.File
 
 	// Of the goroutine that writes.
-	out     []byte     // encoded chunks on their way to the file
+	out     [2][]byte  // encoded chunks on their way to the file
 	doomed  []*segment // could not be removed yet
 	receipt *receipt   // the one on disk, which vouches for the oldest segments, or nil
 	acked   uint64
@@ -127,38 +127,58 @@ func (s *dirStore) noteOldest() {
 	s.oldest.Store(at)
 }
 
-const flushSize = 128 << 10
-
+// write appends the batches' chunks to the active segment. Compressing them takes most of the time, so two goroutines
+// share it. Neither half is done here: an idle core does not take over the goroutine that was started last while this one runs.
 func (s *dirStore) write(bs []*Batch) (written int64, err error) {
-	if s.out == nil {
-		s.out = make([]byte, 0, flushSize+maxChunk)
+	if len(bs) == 1 {
+		return s.writeOne(bs[0])
 	}
-	s.out = s.out[:0]
-	for _, b := range bs {
-		for raw := range b.chunks(s.tag) {
-			s.out = appendChunk(s.out, raw, !b.plain)
-			if len(s.out) < flushSize {
-				continue
-			}
-			if written, err = s.flush(written); err != nil {
-				return written, err
-			}
+	half := len(bs) / 2
+	var both sync.WaitGroup
+	for i, part := range [2][]*Batch{bs[:half], bs[half:]} {
+		both.Go(func() { s.out[i] = encode(s.out[i], s.tag, part) })
+	}
+	both.Wait()
+	for _, out := range s.out {
+		if written, err = s.flush(out, written); err != nil {
+			break
 		}
 	}
-	return s.flush(written)
+	return written, err
+}
+
+// writeOne appends one batch chunk by chunk, since its only item may be of any size.
+func (s *dirStore) writeOne(b *Batch) (written int64, err error) {
+	for raw := range b.chunks(s.tag) {
+		s.out[0] = appendChunk(s.out[0][:0], raw, !b.plain)
+		if written, err = s.flush(s.out[0], written); err != nil {
+			break
+		}
+	}
+	return written, err
+}
+
+// encode returns the batches' chunks, in dst's memory if it suffices.
+func encode(dst []byte, tag uint32, bs []*Batch) []byte {
+	if dst == nil {
+		dst = make([]byte, 0, 2*maxChunk)
+	}
+	dst = dst[:0]
+	for _, b := range bs {
+		for raw := range b.chunks(tag) {
+			dst = appendChunk(dst, raw, !b.plain)
+		}
+	}
+	return dst
 }
 
 // flush writes out, if there is room for it and a footer.
-func (s *dirStore) flush(written int64) (int64, error) {
-	if len(s.out) == 0 {
-		return written, nil
-	}
-	if err := s.room(int64(len(s.out)) + footerLen); err != nil {
+func (s *dirStore) flush(out []byte, written int64) (int64, error) {
+	if err := s.room(int64(len(out)) + footerLen); err != nil {
 		return written, err
 	}
-	n, err := s.active.f.Write(s.out)
+	n, err := s.active.f.Write(out)
 	s.addBytes(s.active, int64(n))
-	s.out = s.out[:0]
 	return written + int64(n), err
 }
 
