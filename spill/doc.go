@@ -19,7 +19,7 @@ file, or contains nothing that can be understood:
 
 	00000000000000000042.sz                            segment; its first item is 42
 	00000000000000000042-00000000000000000100.ack      receipt: exactly the items from 42 up to, not including, 100 were left
-	00000000000000000042.retained                      the segment of that name could not be read, and is left alone for salvage
+	00000000000000000042.retained                      the segment of that name could not be read: it is left for salvage, in a directory of its own
 	hopper.probe                                       made and removed at the start, to see whether files can be made
 
 Receipts and retained marks are empty: the name is the content, so that there is no half-written one. Nothing is ever renamed.

@@ -13,11 +13,12 @@ import (
 
 // States of a segment, as Inspect sees them.
 const (
-	StateSealed  = "sealed"  // ends with a footer
-	StateOpen    = "open"    // is being written, or was when its process ended
-	StateTorn    = "torn"    // the same, in the middle of a chunk: that chunk was never part of the log
-	StateDamaged = "damaged" // can't be read, or not in full; Err says why
-	StateMissing = "missing" // there is no such file, though another one vouches for its items
+	StateSealed   = "sealed"   // ends with a footer
+	StateOpen     = "open"     // is being written, or was when its process ended
+	StateTorn     = "torn"     // the same, in the middle of a chunk: that chunk was never part of the log
+	StateDamaged  = "damaged"  // can't be read, or not in full; Err says why
+	StateMissing  = "missing"  // there is no such file, though another one vouches for its items
+	StateRetained = "retained" // could not be read earlier: no part of the backlog any more, kept for salvage
 )
 
 // A SegmentInfo says what one segment holds, by its header and footer. Only Verify looks at every chunk.
@@ -204,6 +205,8 @@ func headerOf(dir, name string) (header, error) {
 	return h, cmp.Or(err, s.damage)
 }
 
+var errRetained = errors.New("it could not be read earlier, and its items were reported as lost: move it to a directory of its own to salvage it")
+
 // load loads the segments, as far as it can.
 func (v *view) load(names []string) (got found) {
 	for _, name := range names {
@@ -213,6 +216,12 @@ func (v *view) load(names []string) (got found) {
 		}
 		first, ok := parseSegmentName(name)
 		if !ok {
+			continue
+		}
+		if slices.Contains(names, retainedName(name)) {
+			info := unreadable(nil, filepath.Join(v.cfg.Dir, name), first, errRetained)
+			info.State = StateRetained
+			v.unreadable = append(v.unreadable, info)
 			continue
 		}
 		seg, h, err := loadSegment(v.fs, v.cfg.Dir, name, v.cfg.Label)

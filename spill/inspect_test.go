@@ -58,6 +58,7 @@ func TestInspectTellsTheStateOfEachSegment(t *testing.T) {
 	writeSegment(t, dir, 50, 60, false, "")
 	writeSegment(t, dir, 60, 70, false, "\x00\xff")
 	writeEmpty(t, dir, segmentName(70))
+	writeEmpty(t, dir, retainedName(writeSegment(t, dir, 80, 90, true, "")))
 	writeEmpty(t, dir, receipt{15, 40}.name())
 	writeEmpty(t, dir, "notes.txt")
 
@@ -71,7 +72,7 @@ func TestInspectTellsTheStateOfEachSegment(t *testing.T) {
 	}
 	want := []brief{
 		{0, 10, StateSealed}, {10, 20, StateSealed}, {20, 30, StateMissing}, {30, 40, StateSealed}, {40, 50, StateDamaged},
-		{50, 60, StateOpen}, {60, 70, StateTorn}, {70, 70, StateTorn},
+		{50, 60, StateOpen}, {60, 70, StateTorn}, {70, 70, StateTorn}, {80, 80, StateRetained},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
