@@ -3,6 +3,7 @@ package codec_test
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"math/big"
 	"net/netip"
 	"net/url"
@@ -38,10 +39,10 @@ func hostile[T any](c codec.Codec[T]) target {
 		if err != nil {
 			t.Fatalf("Decode: %v, of %#v", err, v)
 		}
-		if reflect.DeepEqual(v, again) {
-			return // cmp takes time exponential in the depth of slices
+		if reflect.DeepEqual(v, again) || strings.Contains(fmt.Sprint(v), "NaN") {
+			return // cmp takes time exponential in the depth of slices, and panics at a NaN as a key
 		}
-		if !cmp.Equal(v, again, exact) && !strings.Contains(fmt.Sprint(v), "NaN") {
+		if !cmp.Equal(v, again, exact) {
 			t.Fatalf("%#v became %#v", v, again)
 		}
 	}
@@ -99,6 +100,7 @@ func FuzzDecodeRecursive(f *testing.F) {
 func FuzzDecodeInterface(f *testing.F) {
 	seed(f, 0, any([]any{1, "a", square{2}, map[string]any{"b": nil}}))
 	seed(f, 1, fmt.Errorf("a: %w", errSoldOut))
+	seed(f, 3, map[any]any{math.NaN(): 1})
 	fuzzDecode(f, hostileFor[any](f), hostileFor[error](f), hostileFor[shape](f), hostileFor[map[any]any](f), hostileFor[result[any]](f))
 }
 
@@ -125,7 +127,7 @@ func FuzzRoundTrip(f *testing.F) {
 	f.Add(int64(1), 1.5, "text", []byte("bytes"), true, uint8(3))
 	f.Add(int64(-1), 0.0, "", []byte(nil), false, uint8(0))
 	f.Fuzz(func(t *testing.T, i int64, x float64, s string, b []byte, ok bool, n uint8) {
-		s, b = s[:min(len(s), 256)], b[:min(len(b), 256)] // cmp is slow
+		s, b = s[:min(len(s), 256)], b[:min(len(b), 256)]
 		roundTrip(t, i)
 		roundTrip(t, s)
 		roundTrip(t, b)
@@ -143,7 +145,7 @@ func FuzzRoundTrip(f *testing.F) {
 
 func roundTrip[T any](t *testing.T, want T) {
 	t.Helper()
-	if got := pass(t, want); !cmp.Equal(want, got, exact) {
+	if got := pass(t, want); !reflect.DeepEqual(want, got) && !cmp.Equal(want, got, exact) { // cmp is slow
 		t.Fatalf("%#v became %#v", want, got)
 	}
 }
