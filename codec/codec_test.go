@@ -24,6 +24,7 @@ import (
 	"unique"
 	"unsafe"
 
+	"example.com/hopper"
 	"example.com/hopper/codec"
 	"github.com/google/go-cmp/cmp"
 )
@@ -68,12 +69,40 @@ type carried struct {
 func carries[T any](values ...T) carried {
 	return carried{reflect.TypeFor[T]().String(), func(t *testing.T) {
 		var zero T
-		for _, want := range append(values, zero) {
+		values := append(values, zero)
+		for _, want := range values {
 			if diff := cmp.Diff(want, pass(t, want), exact); diff != "" {
 				t.Errorf("%#v (-sent +received):\n%s", want, diff)
 			}
 		}
+		throughTheDisk(t, values)
 	}}
+}
+
+// throughTheDisk sends the values again and again through a pipe, until some have been on disk.
+func throughTheDisk[T any](t *testing.T, values []T) {
+	t.Helper()
+	in, out := make(chan T, 64), make(chan T, 64)
+	p, err := hopper.Pipe(out, in, hopper.Dir(t.TempDir()), hopper.MaxMemory(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sent, got := 0, 0
+	for ; sent%1000 != 0 || p.Stats().Segments == 0; sent++ {
+		in <- values[sent%len(values)]
+	}
+	close(in)
+	for v := range out {
+		want := values[got%len(values)]
+		if !reflect.DeepEqual(want, v) && !cmp.Equal(want, v, exact) { // cmp is slow
+			t.Errorf("item %d: %#v became %#v", got, want, v)
+			break
+		}
+		got++
+	}
+	if err := p.Close(); got != sent || err != nil {
+		t.Errorf("received %d of %d items, %v", got, sent, err)
+	}
 }
 
 type (
