@@ -262,6 +262,11 @@ func TestAConsumerThatKeepsUpCausesNoFile(t *testing.T) {
 						t.Fatalf("got %d, want %d", v, i)
 					}
 				}
+				for i := range capacity { // as many at once as out takes
+					in <- number(i)
+				}
+				synctest.Wait()
+				expect(t, out, 0, capacity, number)
 				if names := files(t, dir); len(names) > 0 {
 					t.Errorf("files: %q", names)
 				}
