@@ -854,6 +854,27 @@ func TestClosingOutFromOutsideIsAnErrorAndLosesNothing(t *testing.T) {
 			}
 		})
 	}
+	t.Run("while items pass through", func(t *testing.T) {
+		dir := t.TempDir()
+		in, out := make(chan uint64, 10), make(chan uint64)
+		for i := range 10 {
+			in <- number(i)
+		}
+		close(out)
+		p, err := hopper.Pipe(out, in, hopper.Dir(dir), hopper.Resume())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var left *hopper.UndeliveredError
+		if err := p.Wait(); !errors.Is(err, hopper.ErrOutClosed) || !errors.As(err, &left) || !left.Kept || left.Items != 1 || len(in) != 9 {
+			t.Fatalf("Wait: %v, and %d items not received; want ErrOutClosed, 1 item kept and 9 not received", err, len(in))
+		}
+		_, again, p := pipe[uint64](t, 0, hopper.Dir(dir), hopper.Resume())
+		expect(t, again, 0, 1, number)
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	t.Run("while the pump is idle", func(t *testing.T) {
 		in, out := make(chan int), make(chan int)
 		p, err := hopper.Pipe(out, in)
