@@ -2,8 +2,10 @@ package hopper_test
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"example.com/hopper"
 )
@@ -157,11 +159,18 @@ func BenchmarkLatency(b *testing.B) {
 
 func pingPong(b *testing.B, in chan<- uint64, out <-chan uint64) {
 	b.Helper()
-	for i := range b.N {
+	took := make([]time.Duration, b.N)
+	for i := range took {
+		start := time.Now()
 		in <- uint64(i)
 		<-out
+		took[i] = time.Since(start)
 	}
+	b.StopTimer()
 	close(in)
+	slices.Sort(took)
+	b.ReportMetric(float64(took[b.N/2]), "p50-ns")
+	b.ReportMetric(float64(took[b.N*99/100]), "p99-ns")
 }
 
 // BenchmarkFanInFanOut has several producers and consumers at one pipe.
