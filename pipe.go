@@ -39,7 +39,7 @@ func (e *UndeliveredError) Error() string {
 	if e.Kept {
 		return fmt.Sprintf("hopper: %d items not delivered, kept for the next start with Resume", e.Items)
 	}
-	return fmt.Sprintf("hopper: %d items not delivered, lost: use Shutdown to deliver them or Resume to keep them", e.Items)
+	return fmt.Sprintf("hopper: %d items not delivered, lost: Shutdown delivers them, and Resume keeps them where the disk takes them", e.Items)
 }
 
 // Pipe starts a pump that receives from in and sends to out, and returns at once. Note the
@@ -215,13 +215,15 @@ func MaxMemory(bytes int64) Option {
 }
 
 // MaxDisk limits the size of the segment files, in bytes. Without it only KeepFree does. At the
-// limit the pump stops receiving until segments have been delivered.
+// limit the pump stops receiving until segments have been delivered. With Resume, room is set aside for what is in memory, for a stop to
+// fit too; only a codec that makes items larger than they are in memory, or a single item, can exceed the limit then.
 func MaxDisk(bytes int64) Option {
 	return setSize("MaxDisk", bytes, func(c *config) *int64 { return &c.maxDisk })
 }
 
 // KeepFree sets how many bytes of the file system are never used; [DefaultKeepFree], or 5 % of the file system where that
-// is less, if it is not given. Down there the pump stops receiving until there is room again.
+// is less, if it is not given. Down there the pump stops receiving once its memory is full, until there is room again. With
+// Resume, a stop keeps what is in memory all the same, which may take MaxMemory and half a MiB of that.
 func KeepFree(bytes int64) Option {
 	return setSize("KeepFree", bytes, func(c *config) *int64 { return &c.keepFree })
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"expvar"
@@ -1206,6 +1207,139 @@ func mountFreezable(t *testing.T) (dir string, freeze, thaw func()) {
 	freeze = func() { command(t, "fsfreeze", "-f", dir) }
 	thaw = func() { exec.Command("fsfreeze", "-u", dir).Run() }
 	return dir, freeze, thaw
+}
+
+// reallocating appends as the contract allows, to a buffer of its own.
+type reallocating struct{}
+
+func (reallocating) Append(dst []byte, v []byte) ([]byte, error) { return slices.Concat(dst, v), nil }
+func (reallocating) Decode(src []byte) ([]byte, error)           { return bytes.Clone(src), nil }
+
+func TestACodecMayReallocate(t *testing.T) {
+	const n = 200
+	item := line(40 << 10)
+	in, out, p := pipe[[]byte](t, n, hopper.WithCodec(reallocating{}), hopper.MaxMemory(0))
+	for i := range 2 * n { // half of them through the log
+		in <- item(i)
+	}
+	close(in)
+	expect(t, out, 0, 2*n, item)
+	expectClosed(t, out)
+	if err := p.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAFileOfSomebodyElseBehindTheBacklogCostsNothing(t *testing.T) {
+	dir := t.TempDir()
+	in, out, p := pipe[uint64](t, 0, hopper.Dir(dir), hopper.Resume(), hopper.MaxMemory(0))
+	for i := range uint64(10) {
+		in <- i
+	}
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	expectClosed(t, out)
+	if err := os.WriteFile(filepath.Join(dir, "00000000000000000010.sz"), []byte("nothing that anybody understands"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	in, out, p = pipe[uint64](t, 0, hopper.Dir(dir), hopper.Resume())
+	in <- 10 // its number does not follow those of the others
+	expect(t, out, 0, 5, number)
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	in, out, p = pipe[uint64](t, 0, hopper.Dir(dir), hopper.Resume())
+	close(in)
+	expect(t, out, 5, 11, number)
+	expectClosed(t, out)
+	if err := p.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAStopKeepsMaxDisk(t *testing.T) {
+	t.Run("of items that are small beside their lengths", func(t *testing.T) {
+		keepsMaxDisk(t, 1<<20, func(i int) byte { return noise(1)(i)[0] }, 0)
+	})
+	t.Run("with items taken from the log's memory", func(t *testing.T) {
+		keepsMaxDisk(t, 160<<10, noise(1<<10), 2, hopper.MaxMemory(0))
+	})
+}
+
+// keepsMaxDisk stops a pump that has received as much as it would, again after some was delivered.
+func keepsMaxDisk[T any](t *testing.T, maxDisk int64, item func(i int) T, delivered int, opts ...hopper.Option) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		in, out, p := pipe[T](t, 0, append(opts, hopper.Dir(dir), hopper.Resume(), hopper.MaxDisk(maxDisk))...)
+		fill(t, in, item)
+		for range delivered {
+			<-out
+		}
+		fill(t, in, item)
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+		if size := dirSize(t, dir); size > maxDisk {
+			t.Errorf("%d bytes of files where MaxDisk is %d", size, maxDisk)
+		}
+	})
+}
+
+func TestAStopAtKeepFreeLosesNothing(t *testing.T) {
+	dir := t.TempDir()
+	const n = 100_000
+	in, _, p := pipe[uint64](t, 0, hopper.Dir(dir), hopper.Resume(), hopper.KeepFree(1<<60))
+	for i := range n {
+		in <- number(i)
+	}
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	in, out, p := pipe[uint64](t, 0, hopper.Dir(dir), hopper.Resume())
+	close(in)
+	for i := range uint64(n) {
+		if v := <-out; v != i {
+			t.Fatalf("got %d, want %d", v, i)
+		}
+	}
+	if err := p.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+// fickle refuses one number.
+type fickle struct{ refused uint64 }
+
+func (c fickle) Append(dst []byte, v uint64) ([]byte, error) {
+	if v == c.refused {
+		return dst, fmt.Errorf("%d is refused", v)
+	}
+	return binary.BigEndian.AppendUint64(dst, v), nil
+}
+
+func (fickle) Decode(src []byte) (uint64, error) { return binary.BigEndian.Uint64(src), nil }
+
+func TestALossAtTheStopIsToldOnce(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		opts := []hopper.Option{hopper.Dir(dir), hopper.Resume(), hopper.MaxMemory(80), hopper.WithCodec(fickle{5})}
+		in, _, p := pipe[uint64](t, 0, opts...)
+		for i := range 20 { // ten of them stay in the window
+			in <- number(i)
+		}
+		var lost *hopper.UndeliveredError
+		if err := p.Close(); !errors.As(err, &lost) || lost.Items != 1 || lost.Kept {
+			t.Fatalf("Close: %v, want 1 item lost", err)
+		}
+		in, out, p := pipe[uint64](t, 0, opts...)
+		close(in)
+		expect(t, out, 0, 5, number)
+		expect(t, out, 6, 20, number)
+		if s := checkStats(t, p); s.Resumed != 19 || p.Wait() != nil {
+			t.Errorf("%+v, %v", s, p.Wait())
+		}
+	})
 }
 
 func ExamplePipe() {

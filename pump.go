@@ -38,7 +38,7 @@ type loop[T any] struct {
 	window window[T]
 	batch  *spill.Batch // the log's oldest items, being decoded, or nil
 	left   int          // of them, not decoded yet
-	next   uint64       // sequence number of the log's next item to be decoded
+	next   uint64       // sequence number behind the window, while anything waits
 	bad    error        // not nil: that item has been read from the batch, and can't be decoded
 
 	held   T    // an item that can't be encoded; the youngest of all
@@ -102,7 +102,17 @@ func (l *loop[T]) accepting() bool {
 	if l.in == nil || l.stuck || l.p.state.Load() != running {
 		return false
 	}
-	return l.empty() || l.log.Room(l.window.bytes)
+	return l.empty() || l.log.Room(l.kept())
+}
+
+// kept returns about how many bytes Close would have to put on disk of what the log has handed out or never had: exactly,
+// but for codecs that make an item larger than it is in memory.
+func (l *loop[T]) kept() int64 {
+	n := l.window.bytes + int64(l.window.len())*spill.MaxPrefix
+	if l.batch != nil {
+		n += l.batch.Unsaved()
+	}
+	return n
 }
 
 // move does what can be done without blocking, and reports whether that was anything.
@@ -201,10 +211,17 @@ func (l *loop[T]) received(v T, ok bool) {
 	l.place(v)
 }
 
-// place puts the youngest item behind all others.
+// place puts the youngest item behind all others. The items in the window have consecutive numbers: one that does not
+// follow them goes to the log, which tells.
 func (l *loop[T]) place(v T) {
-	if l.n.OnDisk > 0 || !l.window.push(v) {
-		l.spill(v)
+	seq := l.first + l.n.Received - 1
+	if l.empty() {
+		l.next = seq
+	}
+	if l.n.OnDisk == 0 && l.next == seq && l.window.push(v) {
+		l.next++
+	} else {
+		l.spill(v, seq)
 	}
 	l.n.HighWater = max(l.n.HighWater, l.waiting())
 }
@@ -212,17 +229,13 @@ func (l *loop[T]) place(v T) {
 func (l *loop[T]) waiting() uint64 { return l.n.Received + l.n.Resumed - l.n.Delivered - l.n.Lost }
 
 // spill appends the item to the log. If it can't be encoded it is held here instead, and with it all that follow.
-func (l *loop[T]) spill(v T) {
-	seq := l.first + l.n.Received - 1
+func (l *loop[T]) spill(v T, seq uint64) {
 	b, err := l.encode(l.log.Begin(seq), v)
 	if err != nil {
 		l.hold(v)
 		return
 	}
 	l.log.Commit(b)
-	if l.n.OnDisk == 0 {
-		l.next = seq
-	}
 	l.n.OnDisk++
 	l.n.Spilled++
 }
@@ -261,6 +274,7 @@ func (l *loop[T]) refill() bool {
 	if l.isHeld && l.empty() {
 		l.window.pushAnyway(l.held)
 		l.release()
+		l.next = l.first + l.n.Received
 	}
 	return l.window.len() > 0
 }
@@ -329,16 +343,15 @@ func (l *loop[T]) lose(items uint64, err error) {
 	}
 }
 
-// head returns the sequence number of the oldest item that waits. The items in the window have consecutive ones.
+// head returns the sequence number of the oldest item that waits, or of the next one to come.
 func (l *loop[T]) head() uint64 {
-	behind := l.next
-	if l.n.OnDisk == 0 {
-		behind = l.first + l.n.Received
-		if l.isHeld {
-			behind--
-		}
+	if !l.empty() {
+		return l.next - uint64(l.window.len())
 	}
-	return behind - uint64(l.window.len())
+	if l.isHeld {
+		return l.first + l.n.Received - 1
+	}
+	return l.first + l.n.Received
 }
 
 // wait blocks until something can be done. An arm whose channel is nil is off.

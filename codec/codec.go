@@ -62,8 +62,9 @@ type Codec[T any] interface {
 	// dst nor v. Where it returns an error, v can't be encoded as it is now.
 	Append(dst []byte, v T) ([]byte, error)
 
-	// Decode returns the value that src, as it was appended, encodes. It keeps no part of
-	// src. It must not panic and returns an error where src is not what Append makes.
+	// Decode returns the value that src, as it was appended, encodes. It neither keeps nor
+	// changes any part of src, which may be on its way to the disk. It must not panic and
+	// returns an error where src is not what Append makes.
 	Decode(src []byte) (T, error)
 }
 

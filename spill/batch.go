@@ -42,6 +42,17 @@ func (b *Batch) Next() []byte {
 	return b.buf[at:b.pos:b.pos]
 }
 
+// MaxPrefix bounds the bytes of a frame beside its item's.
+const MaxPrefix = 3
+
+// Unsaved returns the number of bytes that Next has not returned yet, of a batch that comes from memory.
+func (b *Batch) Unsaved() int64 {
+	if b.path != "" || b.Err != nil {
+		return 0
+	}
+	return int64(len(b.buf) - b.pos)
+}
+
 // Corrupt returns the error that says that the item with sequence number seq, which the
 // batch holds, can't be understood.
 func (b *Batch) Corrupt(seq uint64, err error) *CorruptError {

@@ -590,3 +590,28 @@ func TestOpenRefusesWhatItMustNotTouch(t *testing.T) {
 		})
 	}
 }
+
+// What is read ahead is counted by its buffers: a service that was restarted often has left many small segments.
+func TestManySmallSegmentsAreNotAllReadAhead(t *testing.T) {
+	dir := t.TempDir()
+	const n = 100
+	for i := range uint64(n) {
+		writeSegment(t, dir, i, i+1, true, "")
+	}
+	synctest.Test(t, func(t *testing.T) {
+		l, _, items, err := Open(Config{Dir: dir, MaxDisk: -1, SegmentSize: 1 << 20, Keep: true, Label: "test"})
+		if err != nil || items != n {
+			t.Fatal(items, err)
+		}
+		synctest.Wait()
+		l.mu.Lock()
+		ahead := len(l.ready)
+		l.mu.Unlock()
+		if ahead == 0 || ahead > readyLimit/maxPayload+1 {
+			t.Errorf("%d batches were read ahead", ahead)
+		}
+		if _, err := l.Close(t.Context(), n, NewKeep()); err != nil {
+			t.Error(err)
+		}
+	})
+}

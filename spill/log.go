@@ -224,10 +224,10 @@ func (l *Log) Release(b *Batch) {
 	l.unref(b)
 }
 
-// unref wants mu.
+// unref wants mu. A buffer is used again only if it is of about the usual size: the codec may have put another in its place.
 func (l *Log) unref(b *Batch) {
 	b.refs--
-	if b.refs == 0 && len(l.spare) < maxFree && cap(b.buf) <= 2*maxPayload {
+	if b.refs == 0 && len(l.spare) < maxFree && cap(b.buf) >= maxPayload && cap(b.buf) <= 2*maxPayload {
 		l.spare = append(l.spare, b)
 	}
 }

@@ -176,7 +176,7 @@ func (l *Log) toRead() (b *Batch, next uint64, closing bool) {
 	defer l.mu.Unlock()
 	size := 0
 	for _, b := range l.ready {
-		size += len(b.buf)
+		size += max(len(b.buf), maxPayload) // a short one takes as much
 	}
 	if !l.closing && l.written > l.read && size < readyLimit {
 		b = l.takeSpare()
@@ -217,7 +217,7 @@ func (l *Log) finish() {
 	l.closeErr = errors.Join(err, l.store.close(l.left, l.cfg.Keep))
 }
 
-// save writes what is still in memory. The cap was kept by Room.
+// save writes what is still in memory. Room has kept MaxDisk for it. It may take of KeepFree, rather than be lost: it is not much.
 func (l *Log) save() (err error) {
 	l.store.uncap()
 	for _, b := range append(l.mem, l.keep...) {
@@ -226,7 +226,9 @@ func (l *Log) save() (err error) {
 		}
 		if e := l.store.put([]*Batch{b}); e != nil {
 			l.unsaved += uint64(b.Items)
-			err = errors.Join(err, e)
+			if !errors.Is(err, e) { // the disk says the same to each
+				err = errors.Join(err, e)
+			}
 		}
 	}
 	l.store.seal()

@@ -159,7 +159,7 @@ func (m *model) windowBytes() (n int64) {
 		n += int64(len(m.truth[seq])) + 3
 	}
 	if m.batch != nil {
-		n += int64(len(m.batch.buf))
+		n += m.batch.Unsaved()
 	}
 	return n
 }

@@ -16,7 +16,7 @@ import (
 type store interface {
 	put(bs []*Batch) error                          // appends contiguous batches, all or none
 	trim(acked uint64) error                        // deletes what holds only items below acked
-	uncap()                                         // from here on MaxDisk is no reason to refuse
+	uncap()                                         // from here on MaxDisk and KeepFree are no reason to refuse
 	seal()                                          // makes durable all that was put
 	close(left receipt, kept bool) error            // keeps what is left, or deletes everything
 	get(b *Batch, next uint64) (ok bool, err error) // fills b with the oldest items from next on; !ok: there are none yet
@@ -83,7 +83,7 @@ func (s *dirStore) has(seq uint64) bool {
 	return false
 }
 
-func (s *dirStore) uncap() { s.cfg.MaxDisk = -1 }
+func (s *dirStore) uncap() { s.cfg.MaxDisk, s.cfg.KeepFree = -1, 0 }
 
 func (s *dirStore) trimAt() uint64 { return s.oldest.Load() }
 
@@ -253,7 +253,7 @@ func (s *dirStore) abandon(a *segment) {
 // create begins a segment.
 func (s *dirStore) create(first uint64) error {
 	s.mu.Lock()
-	h := header{first: first, follows: min(s.last, first), acked: s.acked, kept: s.cfg.Keep, label: s.cfg.Label}
+	h := header{first: first, follows: s.before(first), acked: s.acked, kept: s.cfg.Keep, label: s.cfg.Label}
 	s.mu.Unlock()
 	b := appendHeader(nil, h)
 	if err := s.room(int64(len(b)) + footerLen); err != nil {
@@ -281,6 +281,20 @@ func (s *dirStore) create(first uint64) error {
 	s.segments, s.active = append(s.segments, seg), seg
 	s.noteOldest()
 	return nil
+}
+
+// before returns where the log goes on to first from. Close puts last what comes first. It wants mu.
+func (s *dirStore) before(first uint64) uint64 {
+	if s.last <= first {
+		return s.last
+	}
+	at := uint64(0)
+	for _, seg := range s.segments {
+		if seg.first < first {
+			at = max(at, min(seg.end, first))
+		}
+	}
+	return at
 }
 
 // createFile makes a new file. Its name may be taken by one that could not be removed so far, or
