@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"example.com/hopper/spill"
 )
@@ -49,31 +50,45 @@ func (c *console) show(text string) {
 	c.status = len(text)
 }
 
-// A logger writes what the pump logs to the console, each kind of message once: a pipe at
-// its cap would tell with every segment.
+// A logger writes what the pump logs to the console: damage in detail, since it may be long until the end, and of all else
+// each kind of message once, since a pipe at its cap would tell with every segment.
 type logger struct {
-	con  *console
-	told sync.Map
+	con     *console
+	told    sync.Map
+	damages atomic.Int32
 	slog.Handler
 }
+
+// maxDamages is how many damaged places are told.
+const maxDamages = 16
 
 func (l *logger) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelWarn }
 
 func (l *logger) Handle(_ context.Context, r slog.Record) error {
-	if _, told := l.told.LoadOrStore(r.Message, true); told {
-		return nil
-	}
-	text, corrupt := r.Message, false
+	var err error
 	r.Attrs(func(a slog.Attr) bool {
-		if err, ok := a.Value.Any().(error); ok {
-			text += ": " + err.Error()
-			corrupt = errors.Is(err, spill.ErrCorrupt)
+		if e, ok := a.Value.Any().(error); ok {
+			err = e
 		}
 		return true
 	})
-	if !corrupt { // that is reported at the end
-		l.con.line(text)
+	if errors.Is(err, spill.ErrCorrupt) {
+		switch n := l.damages.Add(1); {
+		case n <= maxDamages:
+			l.con.line(messages(err)[0])
+		case n == maxDamages+1:
+			l.con.say("there is more damage: hopper verify tells all of a directory")
+		}
+		return nil
 	}
+	if _, told := l.told.LoadOrStore(r.Message, true); told {
+		return nil
+	}
+	text := r.Message
+	if err != nil {
+		text += ": " + err.Error()
+	}
+	l.con.line(text)
 	return nil
 }
 

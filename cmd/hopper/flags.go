@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"strconv"
-	"strings"
 
 	"example.com/hopper"
 )
@@ -14,7 +13,8 @@ const help = `hopper is a pipe that does not make its producer wait.
 
   producer | hopper [flags] | consumer   copy stdin to stdout, byte for byte
   hopper inspect [-json] DIR             list the segments in DIR
-  hopper cat [-lines] DIR                write the backlog in DIR to stdout, and leave it there
+  hopper cat [-lines] DIR                write the backlog in DIR to stdout, and leave it there;
+                                         -lines: a newline behind each item
   hopper verify DIR                      check every chunk in DIR; exit 1 if any is damaged
 
 What the consumer does not take yet waits in memory and, past -max-memory, compressed in
@@ -31,8 +31,9 @@ segment files in -dir. The producer has to wait only at -max-disk or -keep-free.
 A SIZE is 65536, 64KiB, 1.5GiB (powers of 1024; also 64K, 1.5G) or 500MB (of 1000).
 
 SIGINT, SIGTERM and SIGHUP stop reading. With -resume the rest is kept, and goes on exactly where
-it stopped; without, it is delivered first, unless a second signal comes. After a crash
-or kill -9, -resume delivers what had been written to disk; some of it may come twice.
+it stopped (if stdout is a socket or a terminal that takes nothing, up to 256 KiB may come twice);
+without, it is delivered first, unless a second signal comes. After a crash or kill -9, -resume
+delivers what had been written to disk, not what was in memory; some of it may come twice.
 Exit code: 0 all delivered or kept, 1 error or loss, 2 usage, 141 stdout was closed.
 
   pg_dump db | hopper -progress | ssh backup 'cat > db.sql'
@@ -84,21 +85,27 @@ func parseSettings(args []string) (settings, error) {
 	if s.resume && s.dir == "" {
 		return s, usageError("-resume needs -dir: a temporary directory is gone at the next start")
 	}
+	given := map[string]bool{}
+	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
 	s.options = []hopper.Option{hopper.MaxMemory(int64(memory))}
 	if s.resume {
 		s.options = append(s.options, hopper.Resume())
 	}
-	option := map[string]func() hopper.Option{
-		"dir":          func() hopper.Option { return hopper.Dir(s.dir) },
-		"max-disk":     func() hopper.Option { return hopper.MaxDisk(int64(s.maxDisk)) },
-		"keep-free":    func() hopper.Option { return hopper.KeepFree(int64(s.keepFree)) },
-		"segment-size": func() hopper.Option { return hopper.SegmentSize(int64(segment)) },
-	}
-	fs.Visit(func(f *flag.Flag) { // only what was given
-		if o := option[f.Name]; o != nil {
-			s.options = append(s.options, o())
+	if given["dir"] {
+		if s.dir == "" {
+			return s, usageError("-dir needs the name of a directory")
 		}
-	})
+		s.options = append(s.options, hopper.Dir(s.dir))
+	}
+	if given["max-disk"] {
+		s.options = append(s.options, hopper.MaxDisk(int64(s.maxDisk)))
+	}
+	if given["keep-free"] {
+		s.options = append(s.options, hopper.KeepFree(int64(s.keepFree)))
+	}
+	if given["segment-size"] {
+		s.options = append(s.options, hopper.SegmentSize(int64(segment)))
+	}
 	return s, nil
 }
 
@@ -127,7 +134,7 @@ func parse(fs *flag.FlagSet, args []string, operands int) error {
 	case fs.NArg() > operands:
 		return usageError(fmt.Sprintf("unexpected argument %q", fs.Arg(operands)))
 	case fs.NArg() < operands:
-		return usageError(strings.TrimSpace(fs.Name() + " needs a directory"))
+		return usageError(fs.Name() + " needs a directory")
 	}
 	return nil
 }

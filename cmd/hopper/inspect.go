@@ -38,6 +38,7 @@ type listing struct {
 	Next      uint64 `json:"next"`       // first item that has not been delivered
 	Items     uint64 `json:"items"`      // that have not been delivered
 	RestBytes int64  `json:"rest_bytes"` // of what a stopped hopper had taken from the segments, and comes first
+	RestError string `json:"rest_error,omitempty"`
 	Segments  []row  `json:"segments"`
 }
 
@@ -60,10 +61,10 @@ func list(dir string) (listing, error) {
 		return listing{}, err
 	}
 	rest, err := loadRest(dir)
-	if err != nil {
-		return listing{}, err
-	}
 	l := listing{Dir: dir, Next: found.Next, Items: found.Items, RestBytes: int64(len(rest)), Segments: []row{}}
+	if err != nil {
+		l.RestError = err.Error()
+	}
 	for _, s := range found.Segments {
 		l.Segments = append(l.Segments, newRow(s))
 	}
@@ -82,7 +83,10 @@ func newRow(s spill.SegmentInfo) row {
 }
 
 func (l listing) writeTable(w io.Writer) error {
-	if l.RestBytes > 0 {
+	switch {
+	case l.RestError != "":
+		fmt.Fprintln(w, l.RestError)
+	case l.RestBytes > 0:
 		fmt.Fprintf(w, "%s: %v that come first\n", filepath.Join(l.Dir, restName), size(l.RestBytes))
 	}
 	if len(l.Segments) == 0 {
@@ -129,6 +133,9 @@ func runCat(args []string, std stdio) error {
 	w := bufio.NewWriterSize(std.out, 64<<10)
 	rest, damage := loadRest(fs.Arg(0))
 	w.Write(rest) // the error stays for Flush
+	if *lines && len(rest) > 0 {
+		w.WriteByte('\n')
+	}
 	for item, err := range spill.Items(fs.Arg(0)) {
 		if errors.Is(err, spill.ErrCorrupt) {
 			damage = errors.Join(damage, err)
@@ -159,7 +166,7 @@ func runVerify(args []string, std stdio) error {
 	dir := fs.Arg(0)
 	var places int
 	var lost uint64
-	_, err := loadRest(dir)
+	rest, err := loadRest(dir)
 	report(err, std)
 	if err != nil {
 		places++
@@ -173,12 +180,16 @@ func runVerify(args []string, std stdio) error {
 	case err != nil:
 		return err
 	case places > 0:
-		return fmt.Errorf("%w in %d places: %d of %d items lost", errDamaged, places, lost, l.Items)
+		return fmt.Errorf("%w, places: %d: %d of %d items lost", errDamaged, places, lost, l.Items)
 	}
 	var bytes int64
 	for _, s := range l.Segments {
 		bytes += s.Bytes
 	}
-	_, err = fmt.Fprintf(std.out, "%s: all is well: %d items to be delivered, %d segments, %v\n", dir, l.Items, len(l.Segments), size(bytes))
+	first := ""
+	if len(rest) > 0 {
+		first = fmt.Sprintf("%v that come first, ", size(len(rest)))
+	}
+	_, err = fmt.Fprintf(std.out, "%s: all is well: %s%d items to be delivered, %d segments, %v\n", dir, first, l.Items, len(l.Segments), size(bytes))
 	return err
 }

@@ -193,23 +193,48 @@ func flipBit(t *testing.T, path string) {
 }
 
 func TestADamagedRestIsTold(t *testing.T) {
+	for name, damage := range map[string]func(b []byte) []byte{
+		"a flipped bit":   func(b []byte) []byte { b[500] ^= 1; return b },
+		"empty":           func(b []byte) []byte { return nil },
+		"a chunk less":    func(b []byte) []byte { return b[:len("\xff\x06\x00\x00sNaPpY")] },
+		"a skipped chunk": func(b []byte) []byte { b[len("\xff\x06\x00\x00sNaPpY")] = 0x80; return b },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := saveRest(dir, random(1000)); err != nil {
+				t.Fatal(err)
+			}
+			path := filepath.Join(dir, restName)
+			b, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(path, damage(b), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			for _, args := range [][]string{{"verify", dir}, {"cat", dir}, {"-dir", dir, "-resume"}} {
+				if code, _, stderr := command(args...); code != exitFailed || !strings.Contains(stderr, path) {
+					t.Errorf("%s: exit code %d, stderr %q", args[0], code, stderr)
+				}
+			}
+			if code, stdout, _ := command("inspect", dir); code != exitOK || !strings.Contains(stdout, path) {
+				t.Errorf("inspect: exit code %d, stdout %q", code, stdout)
+			}
+		})
+	}
+}
+
+func TestARestAloneIsABacklogToo(t *testing.T) {
 	dir := t.TempDir()
-	if err := saveRest(dir, random(1000)); err != nil {
+	rest := random(1000)
+	if err := saveRest(dir, rest); err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(dir, restName)
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
+	if code, stdout, stderr := command("-dir", dir); code != exitFailed || stdout != "" || !strings.Contains(stderr, "-resume") {
+		t.Errorf("exit code %d, %d bytes, stderr %q; want it refused without -resume", code, len(stdout), stderr)
 	}
-	b[500] ^= 1
-	if err := os.WriteFile(path, b, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, args := range [][]string{{"verify", dir}, {"cat", dir}, {"inspect", dir}, {"-dir", dir, "-resume"}} {
-		if code, _, stderr := command(args...); code != exitFailed || !strings.Contains(stderr, path) {
-			t.Errorf("%s: exit code %d, stderr %q", args[0], code, stderr)
-		}
+	if code, stdout, stderr := command("-dir", dir, "-resume"); code != exitOK || stdout != string(rest) {
+		t.Errorf("exit code %d, %d bytes, stderr %q; want the rest", code, len(stdout), stderr)
 	}
 }
 

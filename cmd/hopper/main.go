@@ -19,6 +19,8 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
+
+	"example.com/hopper"
 )
 
 // Exit codes.
@@ -88,8 +90,6 @@ func report(err error, std stdio) int {
 	case errors.Is(err, flag.ErrHelp):
 		io.WriteString(std.out, help)
 		return exitOK
-	case closedPipe(err):
-		return exitPipe
 	case errors.As(err, &usage):
 		fmt.Fprintf(std.err, "hopper: %v: see hopper -h\n", err)
 		return exitUsage
@@ -97,17 +97,41 @@ func report(err error, std stdio) int {
 	for _, line := range messages(err) {
 		fmt.Fprintln(std.err, line)
 	}
+	return exitCode(err)
+}
+
+func exitCode(err error) int {
+	switch {
+	case err == nil:
+		return exitOK
+	case closedPipe(err):
+		return exitPipe
+	}
 	return exitFailed
 }
 
 // messages returns a line for each error that is joined in err, each beginning with the name of
-// this command.
+// this command. That nobody reads stdout is told by the exit code alone.
 func messages(err error) (lines []string) {
-	for line := range strings.Lines(err.Error()) {
-		line = strings.TrimPrefix(strings.TrimRight(line, "\n"), "hopper: ")
-		lines = append(lines, "hopper: "+strings.TrimPrefix(line, "spill: "))
+	if err == nil {
+		return nil
 	}
-	return lines
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range joined.Unwrap() {
+			lines = append(lines, messages(e)...)
+		}
+		return lines
+	}
+	if closedPipe(err) {
+		return nil
+	}
+	text := err.Error()
+	var lost *hopper.UndeliveredError
+	if errors.As(err, &lost) && !lost.Kept {
+		text = fmt.Sprintf("%d pieces of the input are lost", lost.Items)
+	}
+	text = strings.TrimPrefix(strings.TrimPrefix(text, "hopper: "), "spill: ")
+	return []string{"hopper: " + strings.ReplaceAll(text, "\n", ": ")}
 }
 
 // closedPipe reports whether err says that nobody reads stdout any more.

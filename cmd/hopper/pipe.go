@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -45,11 +46,20 @@ func newPipe(s settings, std stdio) (*pipe, error) {
 	in, out := make(chan []byte), make(chan []byte)
 	var err error
 	options := append(s.options, hopper.WithCodec(codec.Bytes{}), hopper.WithLogger(slog.New(&logger{con: p.con})))
-	if p.pump, err = hopper.Pipe(out, in, options...); err != nil {
+	notResumed := fmt.Errorf("%s holds a kept backlog: start with -resume to deliver it, or give another -dir", s.dir)
+	p.pump, err = hopper.Pipe(out, in, options...)
+	if errors.Is(err, spill.ErrNotResumed) {
+		err = notResumed
+	}
+	if err != nil {
 		return nil, err
 	}
-	if s.resume { // now the directory is locked
-		if rest, err = loadRest(s.dir); err != nil {
+	if s.dir != "" { // now the directory is locked
+		rest, err = loadRest(s.dir)
+		if err == nil && len(rest) > 0 && !s.resume {
+			err = notResumed
+		}
+		if err != nil {
 			return nil, errors.Join(err, p.pump.Close())
 		}
 	}
@@ -68,7 +78,9 @@ func backlogBytes(dir string) (bytes int64) {
 	}
 	for _, s := range l.Segments {
 		if s.End > max(l.Next, s.First) {
-			bytes += int64(float64(s.FrameBytes) * float64(s.End-max(l.Next, s.First)) / float64(s.End-s.First))
+			frame := float64(s.FrameBytes) / float64(s.End-s.First)
+			length := float64(len(binary.AppendUvarint(nil, uint64(frame)))) // in front of the item
+			bytes += int64((frame - length) * float64(s.End-max(l.Next, s.First)))
 		}
 	}
 	return bytes
@@ -127,32 +139,46 @@ func (p *pipe) ended() int {
 // exit reports the errors and returns the exit code.
 func (p *pipe) exit(errs ...error) int {
 	err := errors.Join(errs...)
-	if err == nil {
-		return exitOK
-	}
-	if closedPipe(err) {
-		return exitPipe
-	}
-	for _, line := range messages(err) {
+	for _, line := range messages(withoutDamage(err)) {
 		p.con.line(line)
 	}
-	return exitFailed
+	return exitCode(err)
+}
+
+// withoutDamage returns the joined errors in err but for those of damage, which the logger has told.
+func withoutDamage(err error) error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var others []error
+		for _, e := range joined.Unwrap() {
+			others = append(others, withoutDamage(e))
+		}
+		return errors.Join(others...)
+	}
+	if errors.Is(err, spill.ErrCorrupt) {
+		return nil
+	}
+	return err
 }
 
 // drain delivers what is held, unless there is another signal.
 func (p *pipe) drain(sig os.Signal) int {
 	p.con.say("%v: delivering %v that wait: signal again to stop at once", sig, p.waiting())
 	p.source.stop()
-	go p.pump.Shutdown(context.Background())
-	if !p.unlessUrged(p.sink.done) {
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		p.pump.Shutdown(context.Background())
+		<-p.sink.done
+		if p.sink.err == nil {
+			if left := p.source.abandon(); left != nil {
+				p.sink.write(left)
+			}
+		}
+	}()
+	if !p.unlessUrged(written) {
 		p.pump.Close()
 		p.con.say("stopped: %v lost", p.waiting())
 		return exitFailed
-	}
-	if p.sink.err == nil {
-		if left := p.source.abandon(); left != nil {
-			p.sink.write(left)
-		}
 	}
 	return p.ended()
 }
@@ -166,9 +192,13 @@ func (p *pipe) keep() int {
 	if left := p.source.abandon(); left != nil {
 		err = errors.Join(err, p.appendLeft(left))
 	}
-	if n := p.waiting(); n > 0 {
-		p.con.say("stopped: %v kept in %s: start with -dir %[2]s -resume to deliver them", n, p.dir)
-	} else {
+	kept := size(backlogBytes(p.dir) + int64(len(rest)))
+	switch {
+	case err != nil:
+		p.con.say("stopped: of %v that waited about %v are kept in %s", p.waiting(), kept, p.dir)
+	case kept > 0:
+		p.con.say("stopped: %v kept in %s: start with -dir %[2]s -resume to deliver them", kept, p.dir)
+	default:
 		p.con.say("stopped: everything was delivered")
 	}
 	return p.exit(err)

@@ -1,10 +1,11 @@
 package main
 
 import (
-	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -13,7 +14,7 @@ import (
 )
 
 // restName is a file beside the segments, with what was taken from the pump and not yet written to stdout when a run was
-// stopped: it comes before the segments. It is a snappy stream, for its checksum.
+// stopped: it comes before the segments. See writeRest.
 const restName = "hopper.rest"
 
 // newExt is ends the name of a file that is being written.
@@ -30,10 +31,7 @@ func saveRest(dir string, rest []byte) error {
 	if err != nil {
 		return err
 	}
-	w := snappy.NewBufferedWriter(f)
-	_, err = w.Write(rest)
-	err = errors.Join(err, w.Close())
-	if err == nil {
+	if err = writeRest(f, rest); err == nil {
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err == nil {
@@ -41,8 +39,13 @@ func saveRest(dir string, rest []byte) error {
 	}
 	if err != nil {
 		os.Remove(f.Name())
+		return err
 	}
-	return err
+	if d, err := os.Open(dir); err == nil { // Windows can't, and need not
+		d.Sync()
+		d.Close()
+	}
+	return nil
 }
 
 func removeRest(dir string) error {
@@ -66,13 +69,36 @@ func loadRest(dir string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := os.ReadFile(path)
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	rest, err := io.ReadAll(snappy.NewReader(bytes.NewReader(b)))
+	defer f.Close()
+	rest, err := readRest(f)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w: it held the first bytes to come: remove it to go on without them", path, err)
 	}
 	return rest, nil
+}
+
+// writeRest writes the length of rest and rest as a snappy stream, whose framing does not notice if a chunk is missing.
+func writeRest(w io.Writer, rest []byte) error {
+	s := snappy.NewBufferedWriter(w)
+	s.Write(binary.LittleEndian.AppendUint64(nil, uint64(len(rest))))
+	s.Write(rest)
+	return s.Close() // the first error stays
+}
+
+func readRest(r io.Reader) ([]byte, error) {
+	s := snappy.NewReader(r)
+	var length [8]byte
+	if _, err := io.ReadFull(s, length[:]); err != nil {
+		return nil, snappy.ErrCorrupt
+	}
+	n := binary.LittleEndian.Uint64(length[:])
+	rest, err := io.ReadAll(io.LimitReader(s, int64(min(n, math.MaxInt64-1))+1))
+	if err == nil && uint64(len(rest)) != n {
+		err = snappy.ErrCorrupt
+	}
+	return rest, err
 }

@@ -33,7 +33,7 @@ func (s *sink) run() {
 		return
 	}
 	s.restored()
-	for {
+	for !finished(s.stopping, 0) { // first: after stop has returned, what is received would be lost
 		select {
 		case <-s.stopping:
 			return
