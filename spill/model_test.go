@@ -654,7 +654,7 @@ func soak() bool { return os.Getenv("HOPPER_SOAK") != "" }
 
 func TestLogMatchesTheModel(t *testing.T) {
 	runs := 120
-	if testing.Short() {
+	if testing.Short() || raceEnabled { // the detector takes ten times as long
 		runs = 30
 	}
 	if soak() {
