@@ -214,6 +214,16 @@ func TestAClosedStdoutEndsItQuietly(t *testing.T) {
 	}
 }
 
+func TestAClosedStdoutEndsTheDeliveryAfterASignal(t *testing.T) {
+	r, w := newPipePair(t)
+	p := start(t, r, "-dir", t.TempDir(), "-max-memory", "64KiB")
+	<-feed(w, random(8<<20))
+	p.signal(syscall.SIGTERM)
+	p.saying("signal again to stop at once")
+	p.stdout.Close()
+	p.exits(exitPipe)
+}
+
 func TestAClosedStdoutWithResumeKeepsTheRest(t *testing.T) {
 	r, w := newPipePair(t)
 	args := []string{"-dir", t.TempDir(), "-resume", "-max-memory", "64KiB"}
