@@ -48,6 +48,7 @@ type loop[T any] struct {
 	first uint64 // sequence number of the first item received
 	n     Stats  // the log's part of it excepted
 
+	odd       bool // of the turns that have delivered
 	outClosed bool
 	losses    []error
 	logger    *slog.Logger
@@ -76,12 +77,6 @@ func (l *loop[T]) run() {
 				l.publish()
 			}
 			continue
-		}
-		if l.window.len() > 0 && (l.n.OnDisk == 0 || cap(l.in) > 0) { // the others may need no more than their turn
-			runtime.Gosched()
-			if l.move() {
-				continue
-			}
 		}
 		l.publish()
 		l.wait()
@@ -115,15 +110,25 @@ func (l *loop[T]) kept() int64 {
 	return n
 }
 
-// move does what can be done without blocking, and reports whether that was anything.
+// move does what can be done without blocking, and reports whether that was anything. While out takes what waits, only every other
+// turn receives, and no more than was delivered: so a backlog shrinks, unless out refuses. A producer at full speed would keep it for ever.
 func (l *loop[T]) move() bool {
 	if l.empty() && !l.isHeld {
 		l.stuck = false
 		return l.accepting() && l.pass()
 	}
 	sent := l.deliver()
-	got := l.receive()
-	return sent || got
+	if sent == 0 && (l.n.OnDisk == 0 || cap(l.out) > 0) { // the consumer may need no more than its turn
+		runtime.Gosched()
+		sent = l.deliver()
+	}
+	if sent == 0 {
+		return l.receive(burst)
+	}
+	if l.odd = !l.odd; l.odd {
+		l.receive(sent)
+	}
+	return true
 }
 
 // pass hands items from in to out while out takes them and nothing waits.
@@ -161,21 +166,21 @@ func (l *loop[T]) pass() (any bool) {
 	return true
 }
 
-// deliver sends waiting items while out takes them.
-func (l *loop[T]) deliver() (any bool) {
-	for range burst {
+// deliver sends waiting items while out takes them, and returns how many.
+func (l *loop[T]) deliver() (sent int) {
+	for sent < burst {
 		if l.window.len() == 0 && !l.refill() {
-			return any
+			return sent
 		}
 		select {
 		case l.out <- *l.window.head():
 			l.sent()
-			any = true
+			sent++
 		default:
-			return any
+			return sent
 		}
 	}
-	return any
+	return sent
 }
 
 // sent notes that the head has been delivered.
@@ -184,9 +189,9 @@ func (l *loop[T]) sent() {
 	l.n.Delivered++
 }
 
-// receive takes items while there are any, behind those that wait.
-func (l *loop[T]) receive() (any bool) {
-	for range burst {
+// receive takes up to limit items while there are any, behind those that wait.
+func (l *loop[T]) receive(limit int) (any bool) {
+	for range limit {
 		if l.empty() || !l.accepting() {
 			break
 		}

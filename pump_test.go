@@ -9,6 +9,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"example.com/hopper/spill"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -129,5 +130,38 @@ func TestPassThroughAllocatesNothing(t *testing.T) {
 	defer p.Close()
 	if n := testing.AllocsPerRun(1000, func() { in <- 1; <-out }); n >= 1 {
 		t.Errorf("%v allocations for an item", n)
+	}
+}
+
+// turns lets a loop that is not running take n turns. Before each the producer has filled in and, if takes is set, the
+// consumer has emptied out. It returns the items that wait then.
+func turns(l *loop[uint64], in, out chan uint64, n int, takes bool) uint64 {
+	for range n {
+		for len(in) < cap(in) {
+			in <- 1
+		}
+		for takes && len(out) > 0 {
+			<-out
+		}
+		l.move()
+	}
+	return l.waiting()
+}
+
+func TestABacklogShrinksWhileOutTakesWhateverTheProducerSends(t *testing.T) {
+	for _, capacity := range []int{1, 16, 1024} {
+		in, out := make(chan uint64, capacity), make(chan uint64, capacity)
+		l := &loop[uint64]{p: &Pump{}, in: in, out: out, log: &spill.Log{}, window: newWindow[uint64](1 << 30)}
+		behind := turns(l, in, out, 1000, false)
+		if behind < 900 {
+			t.Errorf("capacity %d: %d items wait while out refuses: receiving must go on", capacity, behind)
+		}
+		if now := turns(l, in, out, 100, true); now >= behind {
+			t.Errorf("capacity %d: %d items wait, and %d after the consumer has come back", capacity, behind, now)
+		}
+		received := l.n.Received
+		if turns(l, in, out, 100, true); l.n.Received == received {
+			t.Errorf("capacity %d: nothing is received while a backlog is delivered", capacity)
+		}
 	}
 }
