@@ -48,8 +48,8 @@
 // # After a crash
 //
 // With [Resume], a pump that was stopped has everything on disk, made durable with fsync, and the next one delivers exactly that.
-// After a crash of the process the next pump delivers what had been written to disk: all of the log but its last chunks, which
-// are written some 256 KiB at a time, and not the memory window. Segments are deleted when all their items have been
+// After a crash of the process the next pump delivers what had been written to disk: all of the log but its last chunks,
+// half a MiB at most, and not the memory window. Segments are deleted when all their items have been
 // delivered, so up to one segment and the window can come twice. After a power cut the same holds for the segments that were
 // sealed; of the last one what the file system had written comes back. The format of the segments is described in package spill.
 package hopper

@@ -16,7 +16,7 @@ type Appender struct {
 // Begin returns the buffer to which the caller appends the encoding of the item with sequence number
 // seq; then it calls [Appender.Commit], or nothing to leave the item out.
 func (a *Appender) Begin(seq uint64) []byte {
-	if t := a.tail; t.Items > 0 && (len(t.buf)+a.last > maxPayload || t.end() != seq) {
+	if t := a.tail; t.Items > 0 && (len(t.buf)+a.last > maxBuf || t.end() != seq) {
 		a.flush()
 	}
 	t := a.tail
@@ -34,14 +34,14 @@ func (a *Appender) Begin(seq uint64) []byte {
 func (a *Appender) Commit(b []byte) {
 	b = a.setLength(b)
 	a.last = len(b) - a.at
-	if len(b) > maxPayload && a.tail.Items > 0 {
+	if len(b) > maxBuf && a.tail.Items > 0 {
 		done := a.begin()
 		b = append(a.tail.buf, b[a.at:]...) // before done's buffer, which it stands in, has another owner
 		a.full(done)
 	}
 	a.tail.buf = b
 	a.tail.Items++
-	if len(b) > maxPayload {
+	if len(b) > maxBuf {
 		a.flush()
 	}
 }

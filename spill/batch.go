@@ -14,19 +14,41 @@ type Batch struct {
 
 	path   string // the segment it was read from, if any
 	offset int64
-	buf    []byte // room for a payload header, then frames
+	buf    []byte // room for the headers of a chunk and a payload, then frames
 	pos    int    // in buf, of the next frame
 
-	plain bool // to be stored uncompressed
-	refs  int  // users of buf: the caller, and the writer while it writes. Guarded by Log.mu
+	// Guarded by Log.mu, but for chunk while it is being made.
+	claimed bool   // compressLoop makes its chunk, or has made it
+	ready   bool   // to be written
+	plain   bool   // to be stored uncompressed
+	chunk   []byte // what it makes; nil where it makes several
+	refs    int    // users of buf: the caller, and those who compress or write it
 }
 
 func (b *Batch) end() uint64 { return b.First + uint64(b.Items) }
 
-func (b *Batch) frames() []byte { return b.buf[payloadHeaderLen:] }
+func (b *Batch) frames() []byte { return b.buf[framesAt:] }
+
+// payload returns what the only chunk of a batch that fits holds.
+func (b *Batch) payload(tag uint32) []byte {
+	p := b.buf[payloadAt:]
+	putPayloadHeader(p, payload{first: b.First, count: uint32(b.Items), tag: tag})
+	return p
+}
+
+// makeChunk makes that chunk: where the batch stands if it is stored plain, else in dst's memory.
+func (b *Batch) makeChunk(tag uint32, dst []byte) {
+	p := b.payload(tag)
+	if !b.plain {
+		b.chunk = appendChunk(dst, p)
+		return
+	}
+	b.chunk = b.buf
+	putChunkHeader(b.chunk, typeUncompressed, checksum(p))
+}
 
 func (b *Batch) reset(first uint64) {
-	*b = Batch{First: first, buf: b.buf[:payloadHeaderLen], pos: payloadHeaderLen, refs: b.refs}
+	*b = Batch{First: first, buf: b.buf[:framesAt], pos: framesAt, refs: b.refs}
 }
 
 // Next returns the bytes of the next item. They are valid until the batch is released. It must be
@@ -69,12 +91,14 @@ func (b *Batch) rest(seq uint64) *Batch {
 	return r
 }
 
-// chunks returns the payloads of the chunks that the batch makes, each valid until the next.
-func (b *Batch) chunks(tag uint32) iter.Seq[[]byte] {
+// fits reports whether the batch makes a single chunk.
+func (b *Batch) fits() bool { return len(b.buf) <= maxBuf }
+
+// payloads returns those of the chunks that the batch makes, each valid until the next.
+func (b *Batch) payloads(tag uint32) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
-		if len(b.buf) <= maxPayload {
-			putPayloadHeader(b.buf, payload{first: b.First, count: uint32(b.Items), tag: tag})
-			yield(b.buf)
+		if b.fits() {
+			yield(b.payload(tag))
 			return
 		}
 		frame, raw := b.frames(), make([]byte, maxPayload)
@@ -92,9 +116,16 @@ func (b *Batch) chunks(tag uint32) iter.Seq[[]byte] {
 	}
 }
 
+// Offsets in the buffer of a batch.
+const (
+	payloadAt = chunkHeaderLen + checksumLen
+	framesAt  = payloadAt + payloadHeaderLen
+	maxBuf    = payloadAt + maxPayload // of a batch that fits into a chunk
+)
+
 // chunkSlack is the room behind a full chunk for the item that no longer fits into it.
 const chunkSlack = 8 << 10
 
 func newBatch() *Batch {
-	return &Batch{buf: make([]byte, payloadHeaderLen, maxPayload+chunkSlack), pos: payloadHeaderLen}
+	return &Batch{buf: make([]byte, framesAt, maxBuf+chunkSlack), pos: framesAt}
 }

@@ -209,24 +209,26 @@ func putPayloadHeader(b []byte, p payload) {
 }
 
 // appendChunk appends the data chunk for raw, a payload with its header. Data that
-// snappy can't shrink by an eighth is stored as it is, which is faster to read; so is all, unless compress is set.
-func appendChunk(dst, raw []byte, compress bool) []byte {
+// snappy can't shrink by an eighth is stored as it is, which is faster to read.
+func appendChunk(dst, raw []byte) []byte {
 	start := len(dst)
-	dst = le.AppendUint32(append(dst, typeUncompressed, 0, 0, 0), checksum(raw))
-	data := len(dst)
-	dst = grow(dst, snappy.MaxEncodedLen(len(raw)))
-	var enc []byte
-	if compress {
-		enc = snappy.Encode(dst[data:cap(dst)], raw)
+	data := start + chunkHeaderLen + checksumLen
+	dst = grow(dst, data-start+snappy.MaxEncodedLen(len(raw)))[:data]
+	if n := len(snappy.Encode(dst[data:cap(dst)], raw)); n <= len(raw)-len(raw)/8 {
+		dst = dst[:data+n]
+		putChunkHeader(dst[start:], typeCompressed, checksum(raw))
+		return dst
 	}
-	if compress && len(enc) <= len(raw)-len(raw)/8 {
-		dst[start] = typeCompressed
-		dst = dst[:data+len(enc)]
-	} else {
-		dst = append(dst, raw...)
-	}
-	putUint24(dst[start+1:], len(dst)-start-chunkHeaderLen)
+	dst = append(dst, raw...)
+	putChunkHeader(dst[start:], typeUncompressed, checksum(raw))
 	return dst
+}
+
+// putChunkHeader fills in the header of the data chunk b.
+func putChunkHeader(b []byte, kind byte, sum uint32) {
+	b[0] = kind
+	putUint24(b[1:], len(b)-chunkHeaderLen)
+	le.PutUint32(b[chunkHeaderLen:], sum)
 }
 
 // grow returns dst with room for n more bytes.

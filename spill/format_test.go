@@ -86,7 +86,7 @@ func TestSegmentsHaveTheDocumentedBytes(t *testing.T) {
 		got, want string
 	}{
 		{"header", string(appendHeader(nil, goldenParts.header)), goldenHeader},
-		{"data chunk", string(appendChunk(nil, goldenPayload(), true)), goldenChunk},
+		{"data chunk", string(appendChunk(nil, goldenPayload())), goldenChunk},
 		{"footer", string(appendFooter(nil, goldenParts.footer)), goldenFooter},
 		{"segment name", segmentName(42), "00000000000000000042.sz"},
 		{"receipt name", receipt{42, 45}.name(), "00000000000000000042-00000000000000000045.ack"},
@@ -462,7 +462,7 @@ func TestEveryTruncationGivesAPrefix(t *testing.T) {
 		t.Helper()
 		a := Appender{next: newBatch, tail: newBatch()}
 		a.full = func(b *Batch) {
-			if err := s.put([]*Batch{b}); err != nil {
+			if err := s.put(b); err != nil {
 				t.Fatal(err)
 			}
 		}

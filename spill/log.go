@@ -16,12 +16,16 @@ import (
 const DefaultKeepFree = 256 << 20
 
 const (
-	writeSize   = 256 << 10 // batches wait in memory until there are so many bytes to write
-	memLimit    = 512 << 10 // of batches that wait to be written; Room is false from there on
-	readyLimit  = 256 << 10 // of batches read ahead
-	maxFree     = 16        // batches kept for reuse
-	plainLimit  = 256 << 20 // of segment files; while they are smaller, chunks may be stored uncompressed
-	plainWrites = 16        // that are not compressed, after one that was and kept everybody waiting
+	writeSize  = 256 << 10 // batches wait in memory, for Next, until there are more bytes than that to write
+	memHigh    = 320 << 10 // of all batches that are not on disk yet: the disk lags behind
+	memLimit   = 512 << 10 // of these; Room is false from there on
+	readyLimit = 256 << 10 // of batches read ahead
+	maxFree    = 16        // batches kept for reuse
+
+	compressors = 2         // goroutines
+	maxReady    = 4         // chunks made ahead of the disk
+	plainLimit  = 256 << 20 // bytes of segment files; while they are smaller, chunks may be stored uncompressed
+	plainRun    = 64        // of these in a row
 
 	retryMin = 10 * time.Millisecond // after a write error
 	retryMax = time.Second
@@ -43,8 +47,8 @@ type Config struct {
 }
 
 // A Log is a first-in, first-out log of byte items, in memory where it is short and on
-// disk where it is long. Its methods never wait for the disk, except Close; two goroutines
-// of its own do. Usage and Blocked are safe for concurrent use, all others belong to one goroutine.
+// disk where it is long. Its methods never wait for the disk, except Close; goroutines of its own
+// do. Usage and Blocked are safe for concurrent use, all others belong to one goroutine.
 type Log struct {
 	Appender
 
@@ -58,18 +62,21 @@ type Log struct {
 	mem      []*Batch   // handed over and not yet on disk, oldest first
 	ready    []*Batch   // read ahead, oldest first
 	spare    []*Batch   // empty batches
+	chunks   [][]byte   // memory to make chunks in
 	written  uint64     // the store ends here
 	read     uint64     // next item to be read, or taken from mem
 	refusal  error      // why the disk takes nothing, nil while it does
-	plain    int        // so many writes are not to be compressed
+	plain    int        // so many more batches are stored uncompressed
 	closing  bool
 	keep     []*Batch // to be written at the end
 	left     receipt  // what is left at the end
 	unsaved  uint64   // of that, what could not be written
 	closeErr error
 
-	wakeWriter, wakeReader chan struct{}
-	readerDone, done       chan struct{}
+	wakeCompressor, wakeWriter, wakeReader chan struct{}
+
+	helpers sync.WaitGroup // all goroutines but the writer
+	done    chan struct{}
 }
 
 // Open makes and locks the directory and returns a Log of what it holds: items items from the
@@ -98,16 +105,15 @@ func Open(cfg Config) (l *Log, next, items uint64, err error) {
 		cfg.Logger.Warn("hopper: the directory is in memory (tmpfs): what is spilled there takes memory still; give one on a disk", "dir", s.cfg.Dir)
 	}
 	l = newLog(s.cfg, s, next)
-	go l.writeLoop()
-	go l.readLoop()
+	l.start()
 	return l, next, items, nil
 }
 
 func newLog(cfg Config, s store, next uint64) *Log {
 	l := &Log{
 		cfg: cfg, store: s, written: s.end(), read: next,
-		wakeWriter: make(chan struct{}, 1), wakeReader: make(chan struct{}, 1),
-		readerDone: make(chan struct{}), done: make(chan struct{}),
+		wakeCompressor: make(chan struct{}, 1), wakeWriter: make(chan struct{}, 1), wakeReader: make(chan struct{}, 1),
+		done: make(chan struct{}),
 	}
 	l.acked.Store(next)
 	l.Appender = Appender{full: l.handOver, next: l.spareBatch, tail: newBatch()}
@@ -115,6 +121,14 @@ func newLog(cfg Config, s store, next uint64) *Log {
 	poke(l.wakeReader)
 	poke(l.wakeWriter)
 	return l
+}
+
+func (l *Log) start() {
+	for range compressors {
+		l.helpers.Go(l.compressLoop)
+	}
+	l.helpers.Go(l.readLoop)
+	go l.writeLoop()
 }
 
 func poke(c chan<- struct{}) {
@@ -145,14 +159,14 @@ func (l *Log) Room(held int64) bool {
 // keepOverhead bounds what the headers and footers of the last segments add.
 const keepOverhead = 4 << 10
 
-// handOver passes a full batch to the writer.
+// handOver passes a full batch on, to be written.
 func (l *Log) handOver(b *Batch) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	b.refs = 1
 	l.mem = append(l.mem, b)
 	if l.pending.Add(int64(len(b.buf))) >= writeSize {
-		poke(l.wakeWriter)
+		poke(l.wakeCompressor)
 	}
 }
 
@@ -173,6 +187,17 @@ func (l *Log) takeSpare() *Batch {
 	return b
 }
 
+// takeChunk wants mu.
+func (l *Log) takeChunk() []byte {
+	n := len(l.chunks)
+	if n == 0 {
+		return make([]byte, 0, maxChunk)
+	}
+	c := l.chunks[n-1]
+	l.chunks = l.chunks[:n-1]
+	return c[:0]
+}
+
 // Next returns the oldest batch, or nil where there is none yet: then Wake gets a value when
 // there may be. Items that were appended but not written come straight from memory. The
 // caller gives the batch back with Release.
@@ -189,7 +214,7 @@ func (l *Log) Next() *Batch {
 		return nil
 	case len(l.mem) > 0:
 		b := l.mem[0]
-		l.forget(1)
+		l.forget()
 		l.read = b.end()
 		return b
 	case l.tail.Items > 0:
@@ -203,18 +228,14 @@ func (l *Log) Next() *Batch {
 	return nil
 }
 
-// forget drops the first n batches of mem, of which somebody else has become the owner. It wants mu.
-func (l *Log) forget(n int) {
-	before := l.pending.Load()
-	after := before
-	for _, b := range l.mem[:n] {
-		after -= int64(len(b.buf))
-	}
-	l.mem = slices.Delete(l.mem, 0, n)
-	l.pending.Store(after)
-	if before >= memLimit && after < memLimit {
+// forget drops the first batch of mem, of which somebody else has become the owner. It wants mu.
+func (l *Log) forget() {
+	n := int64(len(l.mem[0].buf))
+	after := l.pending.Add(-n)
+	if after < memLimit && after+n >= memLimit {
 		poke(l.cfg.Wake)
 	}
+	l.mem = slices.Delete(l.mem, 0, 1)
 }
 
 // Release gives a batch back.
@@ -227,7 +248,14 @@ func (l *Log) Release(b *Batch) {
 // unref wants mu. A buffer is used again only if it is of about the usual size: the codec may have put another in its place.
 func (l *Log) unref(b *Batch) {
 	b.refs--
-	if b.refs == 0 && len(l.spare) < maxFree && cap(b.buf) >= maxPayload && cap(b.buf) <= 2*maxPayload {
+	if b.refs > 0 {
+		return
+	}
+	if b.chunk != nil && !b.plain && len(l.chunks) < maxReady {
+		l.chunks = append(l.chunks, b.chunk)
+	}
+	b.chunk = nil
+	if len(l.spare) < maxFree && cap(b.buf) >= maxBuf && cap(b.buf) <= 2*maxBuf {
 		l.spare = append(l.spare, b)
 	}
 }
@@ -280,6 +308,7 @@ func (l *Log) Close(ctx context.Context, next uint64, keep *Keep) (unsaved uint6
 	inMemory := l.unsaved + count(l.mem) + count(l.keep)
 	l.mu.Unlock()
 	l.acked.Store(next)
+	poke(l.wakeCompressor)
 	poke(l.wakeWriter)
 	poke(l.wakeReader)
 	select {

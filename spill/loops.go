@@ -5,22 +5,99 @@ import (
 	"time"
 )
 
-// writeLoop is the goroutine that changes the store: it writes what waits in memory and
-// removes what has been delivered. It outlives readLoop, and ends the log.
+// compressLoop is one of the goroutines that make the chunks of what is to be written, in any order.
+func (l *Log) compressLoop() {
+	tag := checksum([]byte(l.cfg.Label))
+	for {
+		b, closing := l.claim()
+		if closing {
+			poke(l.wakeCompressor) // the next one
+			return
+		}
+		if b == nil {
+			<-l.wakeCompressor
+			continue
+		}
+		if b.fits() {
+			b.makeChunk(tag, b.chunk)
+		}
+		l.compressed(b)
+	}
+}
+
+// claim returns the next batch to be written: none while there are so few that Next may yet take them from
+// memory, or enough are ready. It stays in mem until it is written.
+func (l *Log) claim() (b *Batch, closing bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := 0
+	for n < len(l.mem) && l.mem[n].claimed {
+		n++
+	}
+	rest := l.mem[n:]
+	if l.closing || n >= maxReady || size(rest) < writeSize {
+		return nil, l.closing
+	}
+	if n+1 < maxReady && size(rest[1:]) >= writeSize {
+		poke(l.wakeCompressor) // another one
+	}
+	b = rest[0]
+	b.refs++
+	b.claimed = true
+	b.plain = l.plainly(n)
+	if !b.plain && b.fits() {
+		b.chunk = l.takeChunk()
+	}
+	return b, false
+}
+
+func size(bs []*Batch) (n int) {
+	for _, b := range bs {
+		n += len(b.buf)
+	}
+	return n
+}
+
+// compressed passes a batch on to the writer. Next may have taken it from memory meanwhile, and so one that was
+// ready before may be the oldest now.
+func (l *Log) compressed(b *Batch) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	b.ready = true
+	if len(l.mem) > 0 && l.mem[0].ready {
+		poke(l.wakeWriter)
+	}
+	l.unref(b)
+}
+
+// plainly reports whether the next batch is to be stored uncompressed, because compressing is what everybody waits for: memory
+// fills, but not with chunks that wait for the disk. Some batches later that is looked at again. There must be
+// space to spare; a short backlog is soon gone again. It wants mu.
+func (l *Log) plainly(claimed int) bool {
+	if l.plain > 0 {
+		l.plain--
+	} else if l.pending.Load() >= memHigh && claimed < maxReady-1 {
+		l.plain = plainRun
+	}
+	disk, _ := l.store.usage()
+	return l.plain > 0 && disk < plainLimit && (l.cfg.MaxDisk < 0 || disk < l.cfg.MaxDisk/4)
+}
+
+// writeLoop is the goroutine that changes the store: it writes what has been compressed and
+// removes what has been delivered. It outlives the others, and ends the log.
 func (l *Log) writeLoop() {
 	defer close(l.done)
 	w := writer{Log: l, untrimmed: true} // Open may not have been able to remove everything
 	for {
-		switch bs, closing := l.claim(w.askAgain == nil); {
+		switch b, closing := l.toWrite(w.askAgain == nil && !w.trimDue()); {
 		case closing:
-			<-l.readerDone
+			l.helpers.Wait()
 			l.finish()
 			return
+		case b != nil:
+			w.put(b)
 		case w.trimDue():
-			l.unclaim(bs)
 			w.trim()
-		case len(bs) > 0:
-			w.put(bs)
 		default:
 			w.wait()
 		}
@@ -36,54 +113,26 @@ type writer struct {
 	delay     time.Duration // before the disk is asked again
 }
 
-// claim returns the batches to be written now: none unless the disk is to be asked, or while there are
-// so few that Next may yet take them from memory. They stay in mem until they are written.
-func (l *Log) claim(ask bool) (bs []*Batch, closing bool) {
+// toWrite returns the oldest batch if it is ready, and the disk is to be asked.
+func (l *Log) toWrite(ask bool) (b *Batch, closing bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !ask || l.closing || l.pending.Load() < writeSize {
+	if !ask || l.closing || len(l.mem) == 0 || !l.mem[0].ready {
 		return nil, l.closing
 	}
-	size, plain := 0, l.hurried()
-	for _, b := range l.mem {
-		if size += len(b.buf); len(bs) > 0 && (size > writeSize || b.First != bs[len(bs)-1].end()) {
-			break
-		}
-		b.refs++
-		b.plain = plain
-		bs = append(bs, b)
-	}
-	return bs, false
+	b = l.mem[0]
+	b.refs++
+	return b, false
 }
 
-// hurried reports whether the next write is not to be compressed: since compressing is what everybody waits for,
-// while there is disk space to spare. A short backlog is soon gone again. It wants mu.
-func (l *Log) hurried() bool {
-	disk, _ := l.store.usage()
-	return l.plain > 0 && disk < plainLimit && (l.cfg.MaxDisk < 0 || disk < l.cfg.MaxDisk/4)
-}
-
-func (l *Log) unclaim(bs []*Batch) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, b := range bs {
-		l.unref(b)
-	}
-}
-
-// put writes the claimed batches; where the disk refuses them together, the first alone.
-func (w *writer) put(bs []*Batch) {
-	err := w.store.put(bs)
-	if err != nil && len(bs) > 1 {
-		w.unclaim(bs[1:])
-		bs = bs[:1]
-		err = w.store.put(bs)
-	}
+// put writes a batch. It stays the next one if the disk refuses.
+func (w *writer) put(b *Batch) {
+	err := w.store.put(b)
 	if err == nil {
-		w.wrote(bs)
+		w.wrote(b)
 		return
 	}
-	w.unclaim(bs)
+	w.Release(b)
 	w.delay = min(max(2*w.delay, retryMin), retryMax)
 	w.askAgain = time.After(w.delay)
 	w.untrimmed, w.trimAgain = true, time.After(retryMax) // what a failed create may have left
@@ -95,26 +144,18 @@ func (w *writer) put(bs []*Batch) {
 	w.refusal = err
 }
 
-// wrote gives up the batches that are on disk now. Next may have taken some of them from memory meanwhile.
-func (w *writer) wrote(bs []*Batch) {
+// wrote gives up a batch that is on disk now. Next may have taken it from memory meanwhile.
+func (w *writer) wrote(b *Batch) {
 	w.delay = 0
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.written = bs[len(bs)-1].end()
-	if w.plain > 0 {
-		w.plain--
-	} else if w.refusal == nil && w.pending.Load() >= memLimit { // Room was false meanwhile
-		w.plain = plainWrites
-	}
-	n := 0
-	for n < len(w.mem) && w.mem[n].end() <= w.written {
-		w.unref(w.mem[n])
-		n++
-	}
-	w.forget(n)
-	for _, b := range bs {
+	w.written = b.end()
+	if len(w.mem) > 0 && w.mem[0] == b {
 		w.unref(b)
+		w.forget()
 	}
+	w.unref(b)
+	poke(w.wakeCompressor)
 	if w.refusal != nil {
 		w.cfg.Logger.Info("hopper: the disk takes items again", "dir", w.cfg.Dir)
 		w.refusal = nil
@@ -150,7 +191,6 @@ func (w *writer) wait() {
 
 // readLoop is the goroutine that reads ahead.
 func (l *Log) readLoop() {
-	defer close(l.readerDone)
 	for {
 		b, next, closing := l.toRead()
 		if closing {
@@ -224,7 +264,7 @@ func (l *Log) save() (err error) {
 		if b = l.unstored(b); b.Items == 0 {
 			continue
 		}
-		if e := l.store.put([]*Batch{b}); e != nil {
+		if e := l.store.put(b); e != nil {
 			l.unsaved += uint64(b.Items)
 			if !errors.Is(err, e) { // the disk says the same to each
 				err = errors.Join(err, e)

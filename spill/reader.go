@@ -101,7 +101,7 @@ func (s *dirStore) enter(seg *segment) error {
 // knows that items are lost. false: what it read was not needed.
 func (s *dirStore) fill(b *Batch, seg *segment, next, end uint64) bool {
 	off := s.reader.off
-	r, err := s.reader.next(b.buf[:maxPayload])
+	r, err := s.reader.next(b.buf[payloadAt:maxBuf])
 	switch {
 	case err == io.EOF:
 		s.lost(b, seg, next, end, s.at, s.reason)
@@ -143,9 +143,9 @@ func (b *Batch) take(r run, skip int, path string) {
 	b.reset(r.first + uint64(skip))
 	b.Items, b.path, b.offset = r.count-skip, path, r.at
 	if len(r.frames) > maxFrames {
-		b.buf = append(make([]byte, payloadHeaderLen, payloadHeaderLen+len(r.frames)), r.frames...)
+		b.buf = append(make([]byte, framesAt, framesAt+len(r.frames)), r.frames...)
 	} else {
-		b.buf = b.buf[:payloadHeaderLen+len(r.frames)]
+		b.buf = b.buf[:framesAt+len(r.frames)]
 	}
 	b.pos = len(b.buf) - len(skipFrames(r.frames, skip))
 }

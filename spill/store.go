@@ -10,11 +10,11 @@ import (
 	"sync/atomic"
 )
 
-// A store keeps batches of items in order. The embedded default is dirStore; another engine can
+// A store keeps batches of items, each as its chunks, in order. The embedded default is dirStore; another engine can
 // stand in its place. put, trim, uncap, seal and close belong to one goroutine, get and leave to another
 // (until close), the rest is safe for concurrent use.
 type store interface {
-	put(bs []*Batch) error                          // appends contiguous batches, all or none
+	put(b *Batch) error                             // appends the batch, whole or not at all
 	trim(acked uint64) error                        // deletes what holds only items below acked
 	uncap()                                         // from here on MaxDisk and KeepFree are no reason to refuse
 	seal()                                          // makes durable all that was put
@@ -42,7 +42,7 @@ type dirStore struct {
 	lock *os.File
 
 	// Of the goroutine that writes.
-	out     [2][]byte  // encoded chunks on their way to the file
+	out     []byte     // a chunk on its way to the file, where the batch does not bring it
 	doomed  []*segment // could not be removed yet
 	receipt *receipt   // the one on disk, which vouches for the oldest segments, or nil
 	acked   uint64
@@ -89,18 +89,18 @@ func (s *dirStore) trimAt() uint64 { return s.oldest.Load() }
 
 func (s *dirStore) usage() (int64, int) { return s.bytes.Load(), int(s.files.Load()) }
 
-// put appends the batches as chunks to the active segment, and cuts it back to what it
-// was if that fails. A segment has no gaps: batches that don't continue it begin another.
-func (s *dirStore) put(bs []*Batch) error {
-	if a := s.active; a != nil && (a.end != bs[0].First || a.size >= s.cfg.SegmentSize) {
+// put appends the batch's chunks to the active segment, and cuts it back to what it
+// was if that fails. A segment has no gaps: a batch that does not continue it begins another.
+func (s *dirStore) put(b *Batch) error {
+	if a := s.active; a != nil && (a.end != b.First || a.size >= s.cfg.SegmentSize) {
 		s.sealActive()
 	}
 	if s.active == nil {
-		if err := s.create(bs[0].First); err != nil {
+		if err := s.create(b.First); err != nil {
 			return err
 		}
 	}
-	written, err := s.write(bs)
+	written, err := s.write(b)
 	if err != nil {
 		s.cut(written)
 		return err
@@ -109,11 +109,9 @@ func (s *dirStore) put(bs []*Batch) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a.size += written
-	a.end = bs[len(bs)-1].end()
+	a.end = b.end()
 	s.last = max(s.last, a.end)
-	for _, b := range bs {
-		a.frames += uint64(len(b.frames()))
-	}
+	a.frames += uint64(len(b.frames()))
 	s.noteOldest()
 	return nil
 }
@@ -127,49 +125,18 @@ func (s *dirStore) noteOldest() {
 	s.oldest.Store(at)
 }
 
-// write appends the batches' chunks to the active segment. Compressing them takes most of the time, so two goroutines
-// share it. Neither half is done here: an idle core does not take over the goroutine that was started last while this one runs.
-func (s *dirStore) write(bs []*Batch) (written int64, err error) {
-	if len(bs) == 1 {
-		return s.writeOne(bs[0])
+// write appends the batch's chunks to the active segment, one by one: its only item may be of any size.
+func (s *dirStore) write(b *Batch) (written int64, err error) {
+	if b.chunk != nil {
+		return s.flush(b.chunk, 0)
 	}
-	half := len(bs) / 2
-	var both sync.WaitGroup
-	for i, part := range [2][]*Batch{bs[:half], bs[half:]} {
-		both.Go(func() { s.out[i] = encode(s.out[i], s.tag, part) })
-	}
-	both.Wait()
-	for _, out := range s.out {
-		if written, err = s.flush(out, written); err != nil {
+	for raw := range b.payloads(s.tag) {
+		s.out = appendChunk(s.out[:0], raw)
+		if written, err = s.flush(s.out, written); err != nil {
 			break
 		}
 	}
 	return written, err
-}
-
-// writeOne appends one batch chunk by chunk, since its only item may be of any size.
-func (s *dirStore) writeOne(b *Batch) (written int64, err error) {
-	for raw := range b.chunks(s.tag) {
-		s.out[0] = appendChunk(s.out[0][:0], raw, !b.plain)
-		if written, err = s.flush(s.out[0], written); err != nil {
-			break
-		}
-	}
-	return written, err
-}
-
-// encode returns the batches' chunks, in dst's memory if it suffices.
-func encode(dst []byte, tag uint32, bs []*Batch) []byte {
-	if dst == nil {
-		dst = make([]byte, 0, 2*maxChunk)
-	}
-	dst = dst[:0]
-	for _, b := range bs {
-		for raw := range b.chunks(tag) {
-			dst = appendChunk(dst, raw, !b.plain)
-		}
-	}
-	return dst
 }
 
 // flush writes out, if there is room for it and a footer.

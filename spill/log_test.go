@@ -1,0 +1,106 @@
+package spill
+
+import "testing"
+
+// A log whose goroutines are not started: the test does their steps.
+func newIdleLog(t *testing.T) *Log {
+	t.Helper()
+	cfg := Config{Dir: t.TempDir(), MaxDisk: -1, SegmentSize: 1 << 20, Wake: make(chan struct{}, 1), fs: newDisk().mount()}
+	s, next, _, err := openStore(cfg, cfg.fs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unlockDir(s.lock) })
+	return newLog(s.cfg, s, next)
+}
+
+// fill appends items of a KiB until so many batches wait in memory.
+func fill(l *Log, batches int) {
+	for len(l.mem) < batches {
+		l.Commit(append(l.Begin(l.End()), make([]byte, 1<<10)...))
+	}
+}
+
+func mustClaim(t *testing.T, l *Log) *Batch {
+	t.Helper()
+	b, closing := l.claim()
+	if b == nil || closing {
+		t.Fatalf("claim: %v, closing %t", b, closing)
+	}
+	b.makeChunk(0, b.chunk)
+	return b
+}
+
+func poked(c chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+func TestBatchesAreWrittenInOrderThoughCompressedInAny(t *testing.T) {
+	l := newIdleLog(t)
+	fill(l, 7)
+	poked(l.wakeWriter)
+	a, b := mustClaim(t, l), mustClaim(t, l)
+	l.compressed(b)
+	if got, _ := l.toWrite(true); got != nil || poked(l.wakeWriter) {
+		t.Fatal("the younger batch is to be written first")
+	}
+	l.compressed(a)
+	if got, _ := l.toWrite(true); got != a || !poked(l.wakeWriter) {
+		t.Fatal("the elder batch is not to be written, or nobody tells the writer")
+	}
+}
+
+func TestBatchTakenWhileItIsCompressedDoesNotHoldUpTheNext(t *testing.T) {
+	l := newIdleLog(t)
+	fill(l, 7)
+	poked(l.wakeWriter)
+	a, b := mustClaim(t, l), mustClaim(t, l)
+	l.compressed(b)
+	if got := l.Next(); got != a {
+		t.Fatal("the elder batch does not come from memory")
+	}
+	l.compressed(a)
+	if got, _ := l.toWrite(true); got != b || !poked(l.wakeWriter) {
+		t.Fatal("the younger batch is not to be written, or nobody tells the writer")
+	}
+}
+
+func TestFewBatchesStayInMemory(t *testing.T) {
+	l := newIdleLog(t)
+	fill(l, writeSize/maxPayload)
+	if b, _ := l.claim(); b != nil {
+		t.Fatal("batches are written though Next may yet take them from memory")
+	}
+	fill(l, writeSize/maxPayload+2)
+	for range 2 {
+		mustClaim(t, l)
+	}
+	if b, _ := l.claim(); b != nil {
+		t.Fatal("the last batches are written, too")
+	}
+}
+
+func TestChunksMadeAheadAreBounded(t *testing.T) {
+	l := newIdleLog(t)
+	fill(l, 3*maxReady+writeSize/maxPayload)
+	for range maxReady {
+		l.compressed(mustClaim(t, l))
+	}
+	if b, _ := l.claim(); b != nil {
+		t.Fatal("more chunks are made than the disk has asked for")
+	}
+	w := writer{Log: l}
+	for range maxReady {
+		b, _ := l.toWrite(true)
+		w.put(b)
+	}
+	if !poked(l.wakeCompressor) {
+		t.Fatal("nobody tells the compressors that there is room")
+	}
+	mustClaim(t, l)
+}
