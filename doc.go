@@ -49,7 +49,7 @@
 //
 // With [Resume], a pump that was stopped has everything on disk, made durable with fsync, and the next one delivers exactly that.
 // After a crash of the process the next pump delivers what had been written to disk: all of the log but its last chunks,
-// half a MiB at most, and not the memory window. Segments are deleted when all their items have been
+// half a MiB or one item that is larger, and not the memory window. Segments are deleted when all their items have been
 // delivered, so up to one segment and the window can come twice. After a power cut the same holds for the segments that were
 // sealed; of the last one what the file system had written comes back. The format of the segments is described in package spill.
 package hopper

@@ -208,7 +208,7 @@ func Dir(path string) Option {
 }
 
 // MaxMemory sets how many bytes of waiting items are held in memory; [DefaultMaxMemory] if it is not given. Beside them
-// a pump has chunk buffers of about 1.5 MiB in all once it spills. With 0, whatever out does
+// a pump has chunk buffers of about 2 MiB in all once it spills. With 0, whatever out does
 // not take at once goes to the log.
 func MaxMemory(bytes int64) Option {
 	return setSize("MaxMemory", bytes, func(c *config) *int64 { return &c.maxMemory })

@@ -118,7 +118,7 @@ func (l *loop[T]) move() bool {
 		return l.accepting() && l.pass()
 	}
 	sent := l.deliver()
-	if sent == 0 && (l.n.OnDisk == 0 || cap(l.out) > 0) { // the consumer may need no more than its turn
+	if sent == 0 && (l.n.OnDisk == 0 || cap(l.in) > 0) { // the consumer may need no more than its turn, before the producer gets ahead
 		runtime.Gosched()
 		sent = l.deliver()
 	}

@@ -17,12 +17,10 @@ type Batch struct {
 	buf    []byte // room for the headers of a chunk and a payload, then frames
 	pos    int    // in buf, of the next frame
 
-	// Guarded by Log.mu, but for chunk while it is being made.
-	claimed bool   // compressLoop makes its chunk, or has made it
-	ready   bool   // to be written
-	plain   bool   // to be stored uncompressed
-	chunk   []byte // what it makes; nil where it makes several
-	refs    int    // users of buf: the caller, and those who compress or write it
+	plain  bool   // to be stored uncompressed; set before it is compressed
+	chunk  []byte // what it makes, once it is packed; nil where it makes several
+	packed bool   // the writer may have it. Guarded by Log.mu
+	refs   int    // users of buf: the caller, and those who compress or write it. Guarded by Log.mu
 }
 
 func (b *Batch) end() uint64 { return b.First + uint64(b.Items) }

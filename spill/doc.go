@@ -99,7 +99,7 @@ A receipt is removed before the first segment that it vouches for.
 
 # Writing
 
-Two goroutines make the chunks, in any order; each is appended with one write, in theirs. If that fails the file is cut back to the watermark, and if that fails too the segment ends there: the
+Two goroutines compress ahead, a batch each. Batches are appended in their order, with one write a chunk. If that fails the file is cut back to the watermark, and if that fails too the segment ends there: the
 items stay in memory and are written again, to another segment if need be. While the disk refuses, the log goes on delivering, and asks
 again within a second. [Log.Room] turns false once its memory is full.
 

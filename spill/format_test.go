@@ -550,3 +550,25 @@ func TestImplausibleLengthsAreRefusedBeforeAnythingIsAllocated(t *testing.T) {
 		}
 	}
 }
+
+func TestASmallItemInPartsIsRefused(t *testing.T) {
+	frame := append([]byte{100}, make([]byte, 100)...)
+	var chunks []byte
+	for _, p := range []payload{{offset: 0, frames: frame[:50]}, {offset: 50, count: 1, frames: frame[50:]}} {
+		raw := make([]byte, payloadHeaderLen)
+		putPayloadHeader(raw, p)
+		chunks = appendChunk(chunks, append(raw, p.frames...))
+	}
+	d := newDisk()
+	d.files["x"] = &inode{data: chunks}
+	f, err := d.mount().Open("x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var r runReader
+	r.reset(f, 0, int64(len(chunks)))
+	if got, err := r.next(make([]byte, maxPayload)); err == nil {
+		t.Errorf("got %d items of %d bytes, want an error", got.count, len(got.frames))
+	}
+}

@@ -23,7 +23,7 @@ const (
 	maxFree    = 16        // batches kept for reuse
 
 	compressors = 2         // goroutines
-	maxReady    = 4         // chunks made ahead of the disk
+	maxPacked   = 4         // chunks made ahead of the disk
 	plainLimit  = 256 << 20 // bytes of segment files; while they are smaller, chunks may be stored uncompressed
 	plainRun    = 64        // of these in a row
 
@@ -60,6 +60,7 @@ type Log struct {
 
 	mu       sync.Mutex // held for moments, never over I/O
 	mem      []*Batch   // handed over and not yet on disk, oldest first
+	claimed  int        // so many of these, the first, are being compressed, or packed
 	ready    []*Batch   // read ahead, oldest first
 	spare    []*Batch   // empty batches
 	chunks   [][]byte   // memory to make chunks in
@@ -228,7 +229,7 @@ func (l *Log) Next() *Batch {
 	return nil
 }
 
-// forget drops the first batch of mem, of which somebody else has become the owner. It wants mu.
+// forget drops the first batch of mem: it is on disk, or the caller of Next has it. It wants mu.
 func (l *Log) forget() {
 	n := int64(len(l.mem[0].buf))
 	after := l.pending.Add(-n)
@@ -236,6 +237,10 @@ func (l *Log) forget() {
 		poke(l.cfg.Wake)
 	}
 	l.mem = slices.Delete(l.mem, 0, 1)
+	l.claimed = max(l.claimed-1, 0)
+	if l.claimable() {
+		poke(l.wakeCompressor)
+	}
 }
 
 // Release gives a batch back.
@@ -251,7 +256,7 @@ func (l *Log) unref(b *Batch) {
 	if b.refs > 0 {
 		return
 	}
-	if b.chunk != nil && !b.plain && len(l.chunks) < maxReady {
+	if b.chunk != nil && !b.plain && len(l.chunks) < maxPacked {
 		l.chunks = append(l.chunks, b.chunk)
 	}
 	b.chunk = nil

@@ -42,21 +42,23 @@ func poked(c chan struct{}) bool {
 
 func TestBatchesAreWrittenInOrderThoughCompressedInAny(t *testing.T) {
 	l := newIdleLog(t)
+	w := writer{Log: l}
 	fill(l, 7)
 	poked(l.wakeWriter)
 	a, b := mustClaim(t, l), mustClaim(t, l)
 	l.compressed(b)
-	if got, _ := l.toWrite(true); got != nil || poked(l.wakeWriter) {
+	if got := w.toWrite(); got != nil || poked(l.wakeWriter) {
 		t.Fatal("the younger batch is to be written first")
 	}
 	l.compressed(a)
-	if got, _ := l.toWrite(true); got != a || !poked(l.wakeWriter) {
+	if got := w.toWrite(); got != a || !poked(l.wakeWriter) {
 		t.Fatal("the elder batch is not to be written, or nobody tells the writer")
 	}
 }
 
 func TestBatchTakenWhileItIsCompressedDoesNotHoldUpTheNext(t *testing.T) {
 	l := newIdleLog(t)
+	w := writer{Log: l}
 	fill(l, 7)
 	poked(l.wakeWriter)
 	a, b := mustClaim(t, l), mustClaim(t, l)
@@ -65,7 +67,7 @@ func TestBatchTakenWhileItIsCompressedDoesNotHoldUpTheNext(t *testing.T) {
 		t.Fatal("the elder batch does not come from memory")
 	}
 	l.compressed(a)
-	if got, _ := l.toWrite(true); got != b || !poked(l.wakeWriter) {
+	if got := w.toWrite(); got != b || !poked(l.wakeWriter) {
 		t.Fatal("the younger batch is not to be written, or nobody tells the writer")
 	}
 }
@@ -87,20 +89,42 @@ func TestFewBatchesStayInMemory(t *testing.T) {
 
 func TestChunksMadeAheadAreBounded(t *testing.T) {
 	l := newIdleLog(t)
-	fill(l, 3*maxReady+writeSize/maxPayload)
-	for range maxReady {
+	fill(l, 3*maxPacked+writeSize/maxPayload)
+	for range maxPacked {
 		l.compressed(mustClaim(t, l))
 	}
 	if b, _ := l.claim(); b != nil {
 		t.Fatal("more chunks are made than the disk has asked for")
 	}
 	w := writer{Log: l}
-	for range maxReady {
-		b, _ := l.toWrite(true)
-		w.put(b)
+	for range maxPacked {
+		w.put(w.toWrite())
 	}
 	if !poked(l.wakeCompressor) {
 		t.Fatal("nobody tells the compressors that there is room")
+	}
+	mustClaim(t, l)
+}
+
+func TestTakingPackedBatchesMakesRoomForOthers(t *testing.T) {
+	l := newIdleLog(t)
+	fill(l, maxPacked+writeSize/maxPayload-1)
+	for range maxPacked - 1 {
+		l.compressed(mustClaim(t, l))
+	}
+	l.Commit(append(l.Begin(l.End()), make([]byte, 1<<20)...))
+	l.compressed(mustClaim(t, l))
+	if l.Room(0) || !poked(l.wakeCompressor) {
+		t.Fatal("memory is not full, or nobody has told the compressors")
+	}
+	for range maxPacked {
+		l.Next()
+	}
+	if l.Room(0) {
+		t.Fatal("memory is not full: the test is of no use")
+	}
+	if !poked(l.wakeCompressor) {
+		t.Fatal("memory is full, nothing is packed, and nobody tells the compressors")
 	}
 	mustClaim(t, l)
 }

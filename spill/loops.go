@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// compressLoop is one of the goroutines that make the chunks of what is to be written, in any order.
+// compressLoop is one of the goroutines that make the chunks of what is to be written. They may be done in any order.
 func (l *Log) compressLoop() {
 	tag := checksum([]byte(l.cfg.Label))
 	for {
@@ -25,30 +25,30 @@ func (l *Log) compressLoop() {
 	}
 }
 
-// claim returns the next batch to be written: none while there are so few that Next may yet take them from
-// memory, or enough are ready. It stays in mem until it is written.
+// claim returns the next batch to be compressed. It stays in mem until it is written.
 func (l *Log) claim() (b *Batch, closing bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	n := 0
-	for n < len(l.mem) && l.mem[n].claimed {
-		n++
-	}
-	rest := l.mem[n:]
-	if l.closing || n >= maxReady || size(rest) < writeSize {
+	if l.closing || !l.claimable() {
 		return nil, l.closing
 	}
-	if n+1 < maxReady && size(rest[1:]) >= writeSize {
-		poke(l.wakeCompressor) // another one
-	}
-	b = rest[0]
+	b = l.mem[l.claimed]
+	l.claimed++
 	b.refs++
-	b.claimed = true
-	b.plain = l.plainly(n)
+	b.plain = l.plainly()
 	if !b.plain && b.fits() {
 		b.chunk = l.takeChunk()
 	}
+	if l.claimable() {
+		poke(l.wakeCompressor) // another one
+	}
 	return b, false
+}
+
+// claimable reports whether another batch is to be compressed: not while there are so few that Next may yet take them from memory,
+// or enough are ahead of the disk. It wants mu.
+func (l *Log) claimable() bool {
+	return l.claimed < maxPacked && size(l.mem[l.claimed:]) >= writeSize
 }
 
 func size(bs []*Batch) (n int) {
@@ -59,12 +59,12 @@ func size(bs []*Batch) (n int) {
 }
 
 // compressed passes a batch on to the writer. Next may have taken it from memory meanwhile, and so one that was
-// ready before may be the oldest now.
+// packed before may be the oldest now.
 func (l *Log) compressed(b *Batch) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	b.ready = true
-	if len(l.mem) > 0 && l.mem[0].ready {
+	b.packed = true
+	if len(l.mem) > 0 && l.mem[0].packed {
 		poke(l.wakeWriter)
 	}
 	l.unref(b)
@@ -73,10 +73,10 @@ func (l *Log) compressed(b *Batch) {
 // plainly reports whether the next batch is to be stored uncompressed, because compressing is what everybody waits for: memory
 // fills, but not with chunks that wait for the disk. Some batches later that is looked at again. There must be
 // space to spare; a short backlog is soon gone again. It wants mu.
-func (l *Log) plainly(claimed int) bool {
+func (l *Log) plainly() bool {
 	if l.plain > 0 {
 		l.plain--
-	} else if l.pending.Load() >= memHigh && claimed < maxReady-1 {
+	} else if l.pending.Load() >= memHigh && l.claimed < maxPacked {
 		l.plain = plainRun
 	}
 	disk, _ := l.store.usage()
@@ -88,20 +88,23 @@ func (l *Log) plainly(claimed int) bool {
 func (l *Log) writeLoop() {
 	defer close(l.done)
 	w := writer{Log: l, untrimmed: true} // Open may not have been able to remove everything
-	for {
-		switch b, closing := l.toWrite(w.askAgain == nil && !w.trimDue()); {
-		case closing:
-			l.helpers.Wait()
-			l.finish()
-			return
-		case b != nil:
-			w.put(b)
-		case w.trimDue():
+	for !w.isClosing() {
+		if w.trimDue() {
 			w.trim()
-		default:
+		} else if b := w.toWrite(); b != nil {
+			w.put(b)
+		} else {
 			w.wait()
 		}
 	}
+	l.helpers.Wait()
+	l.finish()
+}
+
+func (l *Log) isClosing() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.closing
 }
 
 // A writer is what writeLoop knows.
@@ -113,16 +116,15 @@ type writer struct {
 	delay     time.Duration // before the disk is asked again
 }
 
-// toWrite returns the oldest batch if it is ready, and the disk is to be asked.
-func (l *Log) toWrite(ask bool) (b *Batch, closing bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !ask || l.closing || len(l.mem) == 0 || !l.mem[0].ready {
-		return nil, l.closing
+// toWrite returns the oldest batch, if it is packed and the disk is to be asked.
+func (w *writer) toWrite() *Batch {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.askAgain != nil || len(w.mem) == 0 || !w.mem[0].packed {
+		return nil
 	}
-	b = l.mem[0]
-	b.refs++
-	return b, false
+	w.mem[0].refs++
+	return w.mem[0]
 }
 
 // put writes a batch. It stays the next one if the disk refuses.
@@ -155,7 +157,6 @@ func (w *writer) wrote(b *Batch) {
 		w.forget()
 	}
 	w.unref(b)
-	poke(w.wakeCompressor)
 	if w.refusal != nil {
 		w.cfg.Logger.Info("hopper: the disk takes items again", "dir", w.cfg.Dir)
 		w.refusal = nil

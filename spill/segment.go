@@ -207,9 +207,17 @@ func (r *runReader) next(buf []byte) (run, error) {
 		if p.count == 1 {
 			whole := run{r.partSeq, 1, r.part, r.partAt}
 			r.part = nil
-			return whole, checkFrames(whole.frames, 1)
+			return whole, checkWhole(whole.frames)
 		}
 	}
+}
+
+// checkWhole checks the frame of an item that ran over several chunks, as only one that is too large for a chunk does.
+func checkWhole(frame []byte) error {
+	if len(frame) <= maxFrames {
+		return errors.New("small item in parts")
+	}
+	return checkFrames(frame, 1)
 }
 
 // addPart grows the item by what has really been read, whatever length its frame claims.
