@@ -151,6 +151,9 @@ func (w *writer) wrote(b *Batch) {
 	w.delay = 0
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.read >= w.written { // it had read everything
+		poke(w.wakeReader)
+	}
 	w.written = b.end()
 	if len(w.mem) > 0 && w.mem[0] == b {
 		w.unref(b)
@@ -161,8 +164,9 @@ func (w *writer) wrote(b *Batch) {
 		w.cfg.Logger.Info("hopper: the disk takes items again", "dir", w.cfg.Dir)
 		w.refusal = nil
 	}
-	poke(w.wakeReader)
-	poke(w.cfg.Wake)
+	if w.cfg.Keep { // what takes less space on disk than in memory has made room under MaxDisk
+		poke(w.cfg.Wake)
+	}
 }
 
 func (w *writer) trimDue() bool {
