@@ -16,9 +16,9 @@ import (
 const DefaultKeepFree = 256 << 20
 
 const (
-	writeSize  = 256 << 10 // batches wait in memory, for Next, until there are more bytes than that to write
-	memHigh    = 320 << 10 // of all batches that are not on disk yet: the disk lags behind
-	memLimit   = 512 << 10 // of these; Room is false from there on
+	reserve    = 128 << 10 // of batches that stay in memory, for Next
+	writeSize  = 256 << 10 // of these: the others are written; several at a time, since to wake a goroutine costs as much as a chunk
+	memLimit   = 512 << 10 // of these: Room is false from there on
 	readyLimit = 256 << 10 // of batches read ahead
 	maxFree    = 16        // batches kept for reuse
 

@@ -74,12 +74,12 @@ func TestBatchTakenWhileItIsCompressedDoesNotHoldUpTheNext(t *testing.T) {
 
 func TestFewBatchesStayInMemory(t *testing.T) {
 	l := newIdleLog(t)
-	fill(l, writeSize/maxPayload)
+	fill(l, reserve/maxPayload)
 	if b, _ := l.claim(); b != nil {
 		t.Fatal("batches are written though Next may yet take them from memory")
 	}
-	fill(l, writeSize/maxPayload+2)
-	for range 2 {
+	fill(l, reserve/maxPayload+3)
+	for range 3 {
 		mustClaim(t, l)
 	}
 	if b, _ := l.claim(); b != nil {
@@ -89,7 +89,7 @@ func TestFewBatchesStayInMemory(t *testing.T) {
 
 func TestChunksMadeAheadAreBounded(t *testing.T) {
 	l := newIdleLog(t)
-	fill(l, 3*maxPacked+writeSize/maxPayload)
+	fill(l, 3*maxPacked+reserve/maxPayload)
 	for range maxPacked {
 		l.compressed(mustClaim(t, l))
 	}
@@ -108,7 +108,7 @@ func TestChunksMadeAheadAreBounded(t *testing.T) {
 
 func TestTakingPackedBatchesMakesRoomForOthers(t *testing.T) {
 	l := newIdleLog(t)
-	fill(l, maxPacked+writeSize/maxPayload-1)
+	fill(l, maxPacked+reserve/maxPayload-1)
 	for range maxPacked - 1 {
 		l.compressed(mustClaim(t, l))
 	}

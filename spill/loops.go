@@ -48,7 +48,7 @@ func (l *Log) claim() (b *Batch, closing bool) {
 // claimable reports whether another batch is to be compressed: not while there are so few that Next may yet take them from memory,
 // or enough are ahead of the disk. It wants mu.
 func (l *Log) claimable() bool {
-	return l.claimed < maxPacked && size(l.mem[l.claimed:]) >= writeSize
+	return l.claimed < maxPacked && size(l.mem[l.claimed:]) > reserve
 }
 
 func size(bs []*Batch) (n int) {
@@ -76,7 +76,7 @@ func (l *Log) compressed(b *Batch) {
 func (l *Log) plainly() bool {
 	if l.plain > 0 {
 		l.plain--
-	} else if l.pending.Load() >= memHigh && l.claimed < maxPacked {
+	} else if l.pending.Load() >= writeSize && l.claimed < maxPacked {
 		l.plain = plainRun
 	}
 	disk, _ := l.store.usage()
