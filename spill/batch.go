@@ -17,8 +17,8 @@ type Batch struct {
 	buf    []byte // room for the headers of a chunk and a payload, then frames
 	pos    int    // in buf, of the next frame
 
-	plain  bool   // to be stored uncompressed; set before it is compressed
-	chunk  []byte // what it makes, once it is packed; nil where it makes several
+	plain  bool   // to be stored uncompressed; set before it is packed
+	chunks []byte // what it makes, once it is packed; nil where that would be too much to hold
 	packed bool   // the writer may have it. Guarded by Log.mu
 	refs   int    // users of buf: the caller, and those who compress or write it. Guarded by Log.mu
 }
@@ -26,24 +26,6 @@ type Batch struct {
 func (b *Batch) end() uint64 { return b.First + uint64(b.Items) }
 
 func (b *Batch) frames() []byte { return b.buf[framesAt:] }
-
-// payload returns what the only chunk of a batch that fits holds.
-func (b *Batch) payload(tag uint32) []byte {
-	p := b.buf[payloadAt:]
-	putPayloadHeader(p, payload{first: b.First, count: uint32(b.Items), tag: tag})
-	return p
-}
-
-// makeChunk makes that chunk: where the batch stands if it is stored plain, else in dst's memory.
-func (b *Batch) makeChunk(tag uint32, dst []byte) {
-	p := b.payload(tag)
-	if !b.plain {
-		b.chunk = appendChunk(dst, p)
-		return
-	}
-	b.chunk = b.buf
-	putChunkHeader(b.chunk, typeUncompressed, checksum(p))
-}
 
 func (b *Batch) reset(first uint64) {
 	*b = Batch{First: first, buf: b.buf[:framesAt], pos: framesAt, refs: b.refs}
@@ -89,6 +71,19 @@ func (b *Batch) rest(seq uint64) *Batch {
 	return r
 }
 
+// pack makes the batch's chunks: where it stands if it is one that is stored plain, else in dst's memory.
+func (b *Batch) pack(tag uint32, dst []byte) {
+	for raw := range b.payloads(tag) {
+		if b.plain && b.fits() {
+			b.chunks = b.buf
+			putChunkHeader(b.chunks, typeUncompressed, checksum(raw))
+			return
+		}
+		dst = appendChunk(dst, raw, b.plain)
+	}
+	b.chunks = dst
+}
+
 // fits reports whether the batch makes a single chunk.
 func (b *Batch) fits() bool { return len(b.buf) <= maxBuf }
 
@@ -96,7 +91,9 @@ func (b *Batch) fits() bool { return len(b.buf) <= maxBuf }
 func (b *Batch) payloads(tag uint32) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		if b.fits() {
-			yield(b.payload(tag))
+			raw := b.buf[payloadAt:]
+			putPayloadHeader(raw, payload{first: b.First, count: uint32(b.Items), tag: tag})
+			yield(raw)
 			return
 		}
 		frame, raw := b.frames(), make([]byte, maxPayload)

@@ -209,15 +209,17 @@ func putPayloadHeader(b []byte, p payload) {
 }
 
 // appendChunk appends the data chunk for raw, a payload with its header. Data that
-// snappy can't shrink by an eighth is stored as it is, which is faster to read.
-func appendChunk(dst, raw []byte) []byte {
+// snappy can't shrink by an eighth is stored as it is, which is faster to read; so is all that is to be plain.
+func appendChunk(dst, raw []byte, plain bool) []byte {
 	start := len(dst)
 	data := start + chunkHeaderLen + checksumLen
 	dst = grow(dst, data-start+snappy.MaxEncodedLen(len(raw)))[:data]
-	if n := len(snappy.Encode(dst[data:cap(dst)], raw)); n <= len(raw)-len(raw)/8 {
-		dst = dst[:data+n]
-		putChunkHeader(dst[start:], typeCompressed, checksum(raw))
-		return dst
+	if !plain {
+		if n := len(snappy.Encode(dst[data:cap(dst)], raw)); n <= len(raw)-len(raw)/8 {
+			dst = dst[:data+n]
+			putChunkHeader(dst[start:], typeCompressed, checksum(raw))
+			return dst
+		}
 	}
 	dst = append(dst, raw...)
 	putChunkHeader(dst[start:], typeUncompressed, checksum(raw))

@@ -86,7 +86,7 @@ func TestSegmentsHaveTheDocumentedBytes(t *testing.T) {
 		got, want string
 	}{
 		{"header", string(appendHeader(nil, goldenParts.header)), goldenHeader},
-		{"data chunk", string(appendChunk(nil, goldenPayload())), goldenChunk},
+		{"data chunk", string(appendChunk(nil, goldenPayload(), false)), goldenChunk},
 		{"footer", string(appendFooter(nil, goldenParts.footer)), goldenFooter},
 		{"segment name", segmentName(42), "00000000000000000042.sz"},
 		{"receipt name", receipt{42, 45}.name(), "00000000000000000042-00000000000000000045.ack"},
@@ -557,7 +557,7 @@ func TestASmallItemInPartsIsRefused(t *testing.T) {
 	for _, p := range []payload{{offset: 0, frames: frame[:50]}, {offset: 50, count: 1, frames: frame[50:]}} {
 		raw := make([]byte, payloadHeaderLen)
 		putPayloadHeader(raw, p)
-		chunks = appendChunk(chunks, append(raw, p.frames...))
+		chunks = appendChunk(chunks, append(raw, p.frames...), false)
 	}
 	d := newDisk()
 	d.files["x"] = &inode{data: chunks}

@@ -23,7 +23,7 @@ func writeSegment(t *testing.T, dir string, first, end uint64, seal bool, more s
 			raw = append(raw, 4, 'i', 't', 'm', byte(seq+i))
 		}
 		putPayloadHeader(raw, payload{first: seq, count: uint32(n), tag: checksum([]byte(label))})
-		b = appendChunk(b, raw)
+		b = appendChunk(b, raw, false)
 		frames += len(raw) - payloadHeaderLen
 	}
 	if seal {

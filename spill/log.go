@@ -23,7 +23,8 @@ const (
 	maxFree    = 16        // batches kept for reuse
 
 	compressors = 2         // goroutines
-	maxPacked   = 4         // chunks made ahead of the disk
+	maxPacked   = 4         // batches compressed ahead of the disk
+	maxPack     = 256 << 10 // bytes of such a batch; one larger item is compressed chunk by chunk as it is written
 	plainLimit  = 256 << 20 // bytes of segment files; while they are smaller, chunks may be stored uncompressed
 	plainRun    = 64        // of these in a row
 
@@ -188,8 +189,8 @@ func (l *Log) takeSpare() *Batch {
 	return b
 }
 
-// takeChunk wants mu.
-func (l *Log) takeChunk() []byte {
+// takeChunks wants mu.
+func (l *Log) takeChunks() []byte {
 	n := len(l.chunks)
 	if n == 0 {
 		return make([]byte, 0, maxChunk)
@@ -256,10 +257,10 @@ func (l *Log) unref(b *Batch) {
 	if b.refs > 0 {
 		return
 	}
-	if b.chunk != nil && !b.plain && len(l.chunks) < maxPacked {
-		l.chunks = append(l.chunks, b.chunk)
+	if !b.plain && cap(b.chunks) == maxChunk && len(l.chunks) < maxPacked {
+		l.chunks = append(l.chunks, b.chunks)
 	}
-	b.chunk = nil
+	b.chunks = nil
 	if len(l.spare) < maxFree && cap(b.buf) >= maxBuf && cap(b.buf) <= 2*maxBuf {
 		l.spare = append(l.spare, b)
 	}

@@ -23,11 +23,11 @@ func fill(l *Log, batches int) {
 
 func mustClaim(t *testing.T, l *Log) *Batch {
 	t.Helper()
-	b, closing := l.claim()
+	b, chunks, closing := l.claim()
 	if b == nil || closing {
 		t.Fatalf("claim: %v, closing %t", b, closing)
 	}
-	b.makeChunk(0, b.chunk)
+	b.pack(0, chunks)
 	return b
 }
 
@@ -75,14 +75,14 @@ func TestBatchTakenWhileItIsCompressedDoesNotHoldUpTheNext(t *testing.T) {
 func TestFewBatchesStayInMemory(t *testing.T) {
 	l := newIdleLog(t)
 	fill(l, reserve/maxPayload)
-	if b, _ := l.claim(); b != nil {
+	if b, _, _ := l.claim(); b != nil {
 		t.Fatal("batches are written though Next may yet take them from memory")
 	}
 	fill(l, reserve/maxPayload+3)
 	for range 3 {
 		mustClaim(t, l)
 	}
-	if b, _ := l.claim(); b != nil {
+	if b, _, _ := l.claim(); b != nil {
 		t.Fatal("the last batches are written, too")
 	}
 }
@@ -93,7 +93,7 @@ func TestChunksMadeAheadAreBounded(t *testing.T) {
 	for range maxPacked {
 		l.compressed(mustClaim(t, l))
 	}
-	if b, _ := l.claim(); b != nil {
+	if b, _, _ := l.claim(); b != nil {
 		t.Fatal("more chunks are made than the disk has asked for")
 	}
 	w := writer{Log: l}

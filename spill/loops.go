@@ -9,7 +9,7 @@ import (
 func (l *Log) compressLoop() {
 	tag := checksum([]byte(l.cfg.Label))
 	for {
-		b, closing := l.claim()
+		b, chunks, closing := l.claim()
 		if closing {
 			poke(l.wakeCompressor) // the next one
 			return
@@ -18,31 +18,30 @@ func (l *Log) compressLoop() {
 			<-l.wakeCompressor
 			continue
 		}
-		if b.fits() {
-			b.makeChunk(tag, b.chunk)
+		if len(b.buf) <= maxPack {
+			b.pack(tag, chunks)
 		}
 		l.compressed(b)
 	}
 }
 
-// claim returns the next batch to be compressed. It stays in mem until it is written.
-func (l *Log) claim() (b *Batch, closing bool) {
+// claim returns the next batch to be compressed, and memory for its chunks. It stays in mem until it is written.
+func (l *Log) claim() (b *Batch, chunks []byte, closing bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closing || !l.claimable() {
-		return nil, l.closing
+		return nil, nil, l.closing
 	}
 	b = l.mem[l.claimed]
 	l.claimed++
 	b.refs++
-	b.plain = l.plainly()
-	if !b.plain && b.fits() {
-		b.chunk = l.takeChunk()
+	if b.plain = l.plainly(); !b.plain || !b.fits() {
+		chunks = l.takeChunks()
 	}
 	if l.claimable() {
 		poke(l.wakeCompressor) // another one
 	}
-	return b, false
+	return b, chunks, false
 }
 
 // claimable reports whether another batch is to be compressed: not while there are so few that Next may yet take them from memory,

@@ -125,13 +125,13 @@ func (s *dirStore) noteOldest() {
 	s.oldest.Store(at)
 }
 
-// write appends the batch's chunks to the active segment, one by one: its only item may be of any size.
+// write appends the batch's chunks to the active segment, one by one where they are not at hand: its only item may be of any size.
 func (s *dirStore) write(b *Batch) (written int64, err error) {
-	if b.chunk != nil {
-		return s.flush(b.chunk, 0)
+	if b.chunks != nil {
+		return s.flush(b.chunks, 0)
 	}
 	for raw := range b.payloads(s.tag) {
-		s.out = appendChunk(s.out[:0], raw)
+		s.out = appendChunk(s.out[:0], raw, b.plain)
 		if written, err = s.flush(s.out, written); err != nil {
 			break
 		}
