@@ -18,6 +18,7 @@ const DefaultKeepFree = 256 << 20
 const (
 	reserve    = 128 << 10 // of batches that stay in memory, for Next
 	writeSize  = 256 << 10 // of these: the others are written; several at a time, since to wake a goroutine costs as much as a chunk
+	memHigh    = 384 << 10 // of these: whoever appends is faster than the log
 	memLimit   = 512 << 10 // of these: Room is false from there on
 	readyLimit = 256 << 10 // of batches read ahead
 	maxFree    = 16        // batches kept for reuse

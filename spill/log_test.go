@@ -128,3 +128,25 @@ func TestTakingPackedBatchesMakesRoomForOthers(t *testing.T) {
 	}
 	mustClaim(t, l)
 }
+
+func TestBatchesAreStoredPlainOnlyWhileMemoryFillsAndThereIsSpace(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		batches int
+		maxDisk int64
+		want    bool
+	}{
+		{"the log keeps up", 4, -1, false},
+		{"memory fills", 7, -1, true},
+		{"memory fills and MaxDisk is near", 7, 0, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l := newIdleLog(t)
+			l.cfg.MaxDisk = c.maxDisk
+			fill(l, c.batches)
+			if b := mustClaim(t, l); b.plain != c.want || b.chunks[0] != map[bool]byte{false: typeCompressed, true: typeUncompressed}[c.want] {
+				t.Errorf("plain is %v, of chunk type %d", b.plain, b.chunks[0])
+			}
+		})
+	}
+}

@@ -70,12 +70,12 @@ func (l *Log) compressed(b *Batch) {
 }
 
 // plainly reports whether the next batch is to be stored uncompressed, because compressing is what everybody waits for: memory
-// fills, but not with chunks that wait for the disk. Some batches later that is looked at again. There must be
+// fills, and not with chunks that wait for the disk. Some batches later that is looked at again. There must be
 // space to spare; a short backlog is soon gone again. It wants mu.
 func (l *Log) plainly() bool {
 	if l.plain > 0 {
 		l.plain--
-	} else if l.pending.Load() >= writeSize && l.claimed < maxPacked {
+	} else if l.pending.Load() >= memHigh && l.claimed < maxPacked {
 		l.plain = plainRun
 	}
 	disk, _ := l.store.usage()
