@@ -12,9 +12,9 @@
 //   - Recursive types. A list may be of any length; slices, maps and interfaces may
 //     stand up to 10,000 deep in one another. A value that holds itself is an error.
 //   - [time.Time], with its location but without the monotonic clock reading. A location
-//     is the very same *Location within one process. Another process loads it by its
-//     name, or makes do with a fixed zone of its abbreviation and offset. Local is the
-//     reader's Local.
+//     is the very same *Location within one process, or an equal one that it met
+//     before. Another process loads it by its name, or makes do with a fixed zone of its
+//     abbreviation and offset. Local is the reader's Local.
 //   - Types with methods MarshalBinary or AppendBinary, and UnmarshalBinary: what they
 //     marshal to, wherever they stand. Not so where copying keeps more: types without
 //     pointers, strings and bytes are copied as they are, and so are url.URL and structs

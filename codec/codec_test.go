@@ -224,13 +224,17 @@ func init() {
 
 func ref[T any](v T) *T { return &v }
 
-func berlin() *time.Location {
-	loc, err := time.LoadLocation("Europe/Berlin")
-	if err != nil {
-		return time.FixedZone("CET", 3600)
-	}
-	return loc
-}
+// Of the locations of one name a process keeps the first that it has met, so tests must not make others.
+var (
+	berlin = sync.OnceValue(func() *time.Location {
+		loc, err := time.LoadLocation("Europe/Berlin")
+		if err != nil {
+			return time.FixedZone("CET", 3600)
+		}
+		return loc
+	})
+	here = time.FixedZone("here", 7200)
+)
 
 func TestValuesArriveAsTheyWere(t *testing.T) {
 	nan := math.Float64frombits(0x7ff8dead_0000beef)
@@ -334,8 +338,7 @@ func TestAPointerArrivesAsACopy(t *testing.T) {
 
 func TestTimesKeepTheirLocation(t *testing.T) {
 	at := time.Date(2026, 7, 1, 12, 0, 0, 5, time.UTC)
-	zone := time.FixedZone("here", 7200)
-	for _, loc := range []*time.Location{time.UTC, time.Local, berlin(), zone} {
+	for _, loc := range []*time.Location{time.UTC, time.Local, berlin(), here} {
 		got := pass(t, at.In(loc))
 		if !got.Equal(at) || got.Location() != loc {
 			t.Errorf("%v: got %v in %p, want it in %p", loc, got, got.Location(), loc)
