@@ -18,7 +18,7 @@ const DefaultKeepFree = 256 << 20
 const (
 	reserve    = 128 << 10 // of batches that stay in memory, for Next
 	writeSize  = 256 << 10 // of these: the others are written; several at a time, since to wake a goroutine costs as much as a chunk
-	memHigh    = 384 << 10 // of these: whoever appends is faster than the log
+	memHigh    = 320 << 10 // of these: whoever appends is faster than the log
 	memLimit   = 512 << 10 // of these: Room is false from there on
 	readyLimit = 256 << 10 // of batches read ahead
 	maxFree    = 16        // batches kept for reuse
@@ -27,7 +27,7 @@ const (
 	maxPacked   = 4         // batches compressed ahead of the disk
 	maxPack     = 256 << 10 // bytes of such a batch; one larger item is compressed chunk by chunk as it is written
 	plainLimit  = 256 << 20 // bytes of segment files; while they are smaller, chunks may be stored uncompressed
-	plainRun    = 64        // of these in a row
+	plainRun    = 256       // of these in a row, some 16 MiB
 
 	retryMin = 10 * time.Millisecond // after a write error
 	retryMax = time.Second
