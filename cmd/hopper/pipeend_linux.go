@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"io"
 	"os"
 	"sync"
@@ -23,8 +22,8 @@ type pipeEnd struct {
 	once sync.Once
 }
 
-// interruptible returns f, opened once more such that a blocked read or write can be ended with a deadline that has passed, if
-// it is a pipe. f itself is left as it is: its mode is shared with other processes.
+// interruptible returns f, named as /dev/stdin, opened once more such that a blocked read or write can be ended with a deadline
+// that has passed, if it is a pipe. f itself is left as it is: its mode is shared with other processes.
 func interruptible(f *os.File, flag int) io.ReadWriter {
 	fi, err := f.Stat()
 	if err != nil || fi.Mode()&os.ModeNamedPipe == 0 {
@@ -34,7 +33,7 @@ func interruptible(f *os.File, flag int) io.ReadWriter {
 	if unix.Pipe2(p.end[:], unix.O_CLOEXEC) != nil {
 		return f
 	}
-	if p.fd, err = unix.Open(fmt.Sprintf("/dev/fd/%d", f.Fd()), flag|unix.O_NONBLOCK|unix.O_CLOEXEC, 0); err != nil {
+	if p.fd, err = unix.Open(f.Name(), flag|unix.O_NONBLOCK|unix.O_CLOEXEC, 0); err != nil {
 		unix.Close(p.end[0])
 		unix.Close(p.end[1])
 		return f
