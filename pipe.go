@@ -48,7 +48,8 @@ func (e *UndeliveredError) Error() string {
 // Items leave in the order in which they were received. One goes straight through while out takes it; when
 // out blocks, items wait in memory up to MaxMemory, and from there on in a log on disk. Receiving stops, and so
 // in blocks, only while the disk refuses: at MaxDisk, at KeepFree or on a write error. While out takes what waits as fast
-// as it comes, the pump receives half as much as it delivers, so that the backlog comes to an end.
+// as it comes, the pump receives half as much as it delivers, so that the backlog comes to an end. For that out needs a buffer: one
+// without is seldom found ready, and a producer that is faster than its consumer gets ahead.
 //
 // The pump owns in's receiving and out's sending end: nobody else may close out, and who else receives from in
 // or sends to out gives up the order. When in is closed the pump delivers what it holds, closes out (see
