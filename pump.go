@@ -111,7 +111,8 @@ func (l *loop[T]) kept() int64 {
 }
 
 // move does what can be done without blocking, and reports whether that was anything. While out takes what waits, only every other
-// turn receives, and no more than was delivered: so a backlog shrinks, unless out refuses, as one without a buffer often does. A producer at full speed would keep it for ever.
+// turn receives, and no more than was delivered: else a producer at full speed would keep a backlog for ever. It
+// shrinks so, unless out refuses, as one without a buffer often does.
 func (l *loop[T]) move() bool {
 	if l.empty() && !l.isHeld {
 		l.stuck = false

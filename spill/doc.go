@@ -99,9 +99,9 @@ A receipt is removed before the first segment that it vouches for.
 
 # Writing
 
-Two goroutines compress ahead, a batch each. Batches are appended in their order, with one write a chunk. If that fails the file is cut back to the watermark, and if that fails too the segment ends there: the
-items stay in memory and are written again, to another segment if need be. While the disk refuses, the log goes on delivering, and asks
-again within a second. [Log.Room] turns false once its memory is full.
+Two goroutines compress ahead, a batch each. Batches are appended in their order, each with one write, or one a chunk where an item
+is very large. If that fails the file is cut back to the watermark, and if that fails too the segment ends there: the items stay in
+memory and are written again, to another segment if need be. While the disk refuses, the log goes on delivering, and asks again within a second. [Log.Room] turns false once its memory is full.
 
 Segments are deleted once all of their items have been delivered. Items that Next reaches in memory never go to the disk, or are not
 read back from there.

@@ -40,13 +40,20 @@ func poked(c chan struct{}) bool {
 	}
 }
 
-func TestBatchesAreWrittenInOrderThoughCompressedInAny(t *testing.T) {
-	l := newIdleLog(t)
-	w := writer{Log: l}
+// youngerPacked returns a log in which two batches have been claimed, and the younger one, b, is packed already.
+func youngerPacked(t *testing.T) (l *Log, a, b *Batch) {
+	t.Helper()
+	l = newIdleLog(t)
 	fill(l, 7)
 	poked(l.wakeWriter)
-	a, b := mustClaim(t, l), mustClaim(t, l)
+	a, b = mustClaim(t, l), mustClaim(t, l)
 	l.compressed(b)
+	return l, a, b
+}
+
+func TestBatchesAreWrittenInOrderThoughCompressedInAny(t *testing.T) {
+	l, a, _ := youngerPacked(t)
+	w := writer{Log: l}
 	if got := w.toWrite(); got != nil || poked(l.wakeWriter) {
 		t.Fatal("the younger batch is to be written first")
 	}
@@ -57,12 +64,8 @@ func TestBatchesAreWrittenInOrderThoughCompressedInAny(t *testing.T) {
 }
 
 func TestBatchTakenWhileItIsCompressedDoesNotHoldUpTheNext(t *testing.T) {
-	l := newIdleLog(t)
+	l, a, b := youngerPacked(t)
 	w := writer{Log: l}
-	fill(l, 7)
-	poked(l.wakeWriter)
-	a, b := mustClaim(t, l), mustClaim(t, l)
-	l.compressed(b)
 	if got := l.Next(); got != a {
 		t.Fatal("the elder batch does not come from memory")
 	}
