@@ -16,12 +16,14 @@ import (
 )
 
 const (
-	burst        = 128 // channel operations in a row, before the loop looks around
-	publishEvery = 16  // bursts
-	maxErrors    = 16  // stretches of loss that Wait reports one by one
+	many         = 7         // refusals of out in a row, from which on it is taken to be stalled
+	burst        = 1 << many // channel operations in a row, before the loop looks around
+	publishEvery = 16        // bursts
+	maxErrors    = 16        // stretches of loss that Wait reports one by one
 
-	closeGrace  = time.Second      // for the disk, to delete the segments
-	resumeGrace = 10 * time.Second // for the disk, to make the backlog durable
+	patience    = 100 * time.Microsecond // with a consumer, before the producer gets ahead of it at full speed
+	closeGrace  = time.Second            // for the disk, to delete the segments
+	resumeGrace = 10 * time.Second       // for the disk, to make the backlog durable
 )
 
 // A loop is the pump's goroutine: it owns all of this, without locks, and never touches the disk. Waiting items are in three
@@ -48,7 +50,11 @@ type loop[T any] struct {
 	first uint64 // sequence number of the first item received
 	n     Stats  // the log's part of it excepted
 
-	odd       bool // of the turns that have delivered
+	refusals int    // of out, in a row, up to many
+	patient  bool   // about to wait for out alone, for a while
+	waited   uint64 // how many had been delivered when it last did so
+	odd      bool   // of the turns that have delivered
+
 	outClosed bool
 	losses    []error
 	logger    *slog.Logger
@@ -111,25 +117,37 @@ func (l *loop[T]) kept() int64 {
 }
 
 // move does what can be done without blocking, and reports whether that was anything. While out takes what waits, only every other
-// turn receives, and no more than was delivered: else a producer at full speed would keep a backlog for ever. It
-// shrinks so, unless out refuses, as one without a buffer often does.
+// turn receives, and no more than was delivered: else a producer at full speed would keep a backlog for ever.
 func (l *loop[T]) move() bool {
 	if l.empty() && !l.isHeld {
 		l.stuck = false
 		return l.accepting() && l.pass()
 	}
 	sent := l.deliver()
-	if sent == 0 && (l.n.OnDisk == 0 || cap(l.in) > 0) { // the consumer may need no more than its turn, before the producer gets ahead
+	if sent == 0 && l.refusals < many { // the consumer may need no more than its turn
 		runtime.Gosched()
 		sent = l.deliver()
 	}
 	if sent == 0 {
-		return l.receive(burst)
+		return l.refused()
 	}
 	if l.odd = !l.odd; l.odd {
 		l.receive(sent)
 	}
 	return true
+}
+
+// refused receives while out takes nothing, more in each turn. Before it does so at full speed it lets the CPU go, once in a burst of
+// deliveries: the consumer's thread may be waiting for the very CPU that pump and producer keep busy, and would
+// get it when their time slice is over, some milliseconds and 100,000 items later.
+func (l *loop[T]) refused() bool {
+	if l.refusals < many {
+		l.refusals++
+	} else if l.window.len() > 0 && l.n.Delivered-l.waited >= burst {
+		l.waited, l.patient = l.n.Delivered, true
+		return false
+	}
+	return l.receive(1 << l.refusals)
 }
 
 // pass hands items from in to out while out takes them and nothing waits.
@@ -188,6 +206,7 @@ func (l *loop[T]) deliver() (sent int) {
 func (l *loop[T]) sent() {
 	l.window.pop()
 	l.n.Delivered++
+	l.refusals = 0
 }
 
 // receive takes up to limit items while there are any, behind those that wait.
@@ -368,7 +387,10 @@ func (l *loop[T]) wait() {
 		out, head = l.out, *l.window.head()
 	}
 	var in <-chan T
-	if l.accepting() {
+	var enough <-chan time.Time
+	if l.patient {
+		enough, l.patient = time.After(patience), false
+	} else if l.accepting() {
 		in = l.in
 	}
 	select {
@@ -377,6 +399,7 @@ func (l *loop[T]) wait() {
 	case v, ok := <-in:
 		l.arrived(v, ok)
 	case <-l.p.wake:
+	case <-enough:
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"example.com/hopper/spill"
 	"github.com/google/go-cmp/cmp"
@@ -164,4 +165,45 @@ func TestABacklogShrinksWhileOutTakesWhateverTheProducerSends(t *testing.T) {
 			t.Errorf("capacity %d: nothing is received while a backlog is delivered", capacity)
 		}
 	}
+}
+
+// Without this a producer fills the backlog whenever the kernel lets the consumer's thread wait for the producer's time slice to end.
+func TestAConsumerThatTakesManyItemsIsWaitedForBeforeTheProducerGetsAhead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in, out := make(chan uint64, 16), make(chan uint64, 16)
+		l := &loop[uint64]{p: &Pump{}, in: in, out: out, log: &spill.Log{}, window: newWindow[uint64](1 << 30)}
+		turns(l, in, out, burst, true)
+		behind := turns(l, in, out, 2*many, false)
+		if !l.patient || behind > 2*burst {
+			t.Fatalf("%d items wait before out alone is waited for: %v", behind, l.patient)
+		}
+
+		start, received, delivered := time.Now(), l.n.Received, l.n.Delivered
+		go func() {
+			time.Sleep(patience / 2)
+			<-out
+		}()
+		l.wait()
+		if time.Since(start) != patience/2 || l.n.Received != received || l.n.Delivered != delivered+1 {
+			t.Errorf("after %v: %+v", time.Since(start), l.n)
+		}
+	})
+}
+
+func TestAStalledConsumerIsWaitedForOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in, out := make(chan uint64, 16), make(chan uint64, 16)
+		l := &loop[uint64]{p: &Pump{}, in: in, out: out, log: &spill.Log{}, window: newWindow[uint64](1 << 30)}
+		turns(l, in, out, burst, true)
+		turns(l, in, out, 2*many, false)
+
+		start, received := time.Now(), l.n.Received
+		l.wait()
+		if time.Since(start) != patience || l.n.Received != received {
+			t.Errorf("after %v: %+v", time.Since(start), l.n)
+		}
+		if turns(l, in, out, 100, false); l.patient || l.n.Received < received+100 {
+			t.Errorf("then %d items are received in 100 turns", l.n.Received-received)
+		}
+	})
 }
