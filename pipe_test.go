@@ -64,6 +64,7 @@ func fill[T any](t *testing.T, in chan<- T, next func(i int) T) (n int) {
 			continue
 		default:
 		}
+		time.Sleep(time.Millisecond) // of the bubble: longer than out is waited for
 		synctest.Wait()
 		select {
 		case in <- next(n):
