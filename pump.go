@@ -124,7 +124,7 @@ func (l *loop[T]) move() bool {
 		return l.accepting() && l.pass()
 	}
 	sent := l.deliver()
-	if sent == 0 && l.refusals < many { // the consumer may need no more than its turn
+	if sent == 0 && l.in != nil && l.refusals < many { // the consumer may need no more than its turn
 		runtime.Gosched()
 		sent = l.deliver()
 	}
@@ -172,17 +172,31 @@ func (l *loop[T]) pass() (any bool) {
 		}
 		l.n.Received++
 		any, sending = true, true
-		select {
-		case l.out <- v:
-			sending = false
-			l.n.Delivered++
-		default:
+		if !l.offer(v) {
 			sending = false
 			l.place(v)
 			return true
 		}
+		sending = false
+		l.n.Delivered++
 	}
 	return true
+}
+
+// offer sends v if out takes it, which may need no more than the consumer's turn.
+func (l *loop[T]) offer(v T) bool {
+	select {
+	case l.out <- v:
+		return true
+	default:
+	}
+	runtime.Gosched()
+	select {
+	case l.out <- v:
+		return true
+	default:
+		return false
+	}
 }
 
 // deliver sends waiting items while out takes them, and returns how many.
