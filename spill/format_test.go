@@ -551,10 +551,11 @@ func TestImplausibleLengthsAreRefusedBeforeAnythingIsAllocated(t *testing.T) {
 	}
 }
 
-func TestASmallItemInPartsIsRefused(t *testing.T) {
-	frame := append([]byte{100}, make([]byte, 100)...)
+// inParts returns a reader of a segment that holds one item in parts.
+func inParts(t *testing.T, parts ...payload) *runReader {
+	t.Helper()
 	var chunks []byte
-	for _, p := range []payload{{offset: 0, frames: frame[:50]}, {offset: 50, count: 1, frames: frame[50:]}} {
+	for _, p := range parts {
 		raw := make([]byte, payloadHeaderLen)
 		putPayloadHeader(raw, p)
 		chunks = appendChunk(chunks, append(raw, p.frames...), false)
@@ -565,10 +566,29 @@ func TestASmallItemInPartsIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
-	var r runReader
+	t.Cleanup(func() { f.Close() })
+	r := &runReader{}
 	r.reset(f, 0, int64(len(chunks)))
+	return r
+}
+
+func TestASmallItemInPartsIsRefused(t *testing.T) {
+	frame := append([]byte{100}, make([]byte, 100)...)
+	r := inParts(t, payload{offset: 0, frames: frame[:50]}, payload{offset: 50, count: 1, frames: frame[50:]})
 	if got, err := r.next(make([]byte, maxPayload)); err == nil {
 		t.Errorf("got %d items of %d bytes, want an error", got.count, len(got.frames))
+	}
+}
+
+func TestAnItemInPartsGetsMemoryForWhatIsThereNotForWhatItClaims(t *testing.T) {
+	for _, claim := range []uint64{10 * maxFrames, 1 << 40, math.MaxUint64} {
+		frame := append(binary.AppendUvarint(nil, claim), make([]byte, maxFrames)...)[:maxFrames]
+		r := inParts(t, payload{frames: frame}, payload{offset: maxFrames, frames: frame}, payload{offset: 2 * maxFrames, frames: frame})
+		if _, err := r.next(make([]byte, maxPayload)); err == nil {
+			t.Fatal("no error")
+		}
+		if len(r.part) != framesAt+3*maxFrames || cap(r.part) > 3*len(r.part) {
+			t.Errorf("an item that claims %d bytes, of which %d are there, has %d bytes of memory", claim, len(r.part), cap(r.part))
+		}
 	}
 }

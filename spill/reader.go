@@ -119,6 +119,9 @@ func (s *dirStore) fill(b *Batch, seg *segment, next, end uint64) bool {
 		return true
 	}
 	s.reason = nil
+	if len(r.frames) > maxFrames {
+		b.buf, s.reader.part = s.reader.part, b.buf[:framesAt]
+	}
 	b.take(r, int(next-r.first), seg.path)
 	return true
 }
@@ -137,15 +140,10 @@ func (s *dirStore) lost(b *Batch, seg *segment, from, to uint64, at int64, why e
 	s.cfg.Logger.Error("hopper: damaged segment", "error", b.Err)
 }
 
-// take makes the run the batch's content, but for its first skip items. The frames of a run
-// stand in the batch's buffer, where the reader put them, unless they are too large for a chunk.
+// take makes the run the batch's content, but for its first skip items. The run stands in the batch's buffer.
 func (b *Batch) take(r run, skip int, path string) {
 	b.reset(r.first + uint64(skip))
 	b.Items, b.path, b.offset = r.count-skip, path, r.at
-	if len(r.frames) > maxFrames {
-		b.buf = append(make([]byte, framesAt, framesAt+len(r.frames)), r.frames...)
-	} else {
-		b.buf = b.buf[:framesAt+len(r.frames)]
-	}
+	b.buf = b.buf[:framesAt+len(r.frames)]
 	b.pos = len(b.buf) - len(skipFrames(r.frames, skip))
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -183,13 +184,13 @@ type runReader struct {
 	chunkReader
 	tag uint32
 
-	part    []byte // the first chunks of the item partSeq
+	part    []byte // room for the headers of a batch, then the first chunks of the item partSeq
 	partSeq uint64
 	partAt  int64
+	whole   uint64 // how long part will be, as the frame claims
 }
 
-// next returns the next run; its frames share buf, or belong to the caller where they are
-// larger. After an error that is not io.EOF the reader goes on behind the damage.
+// next returns the next run; its frames share buf, or part where they are larger. After an error that is not io.EOF the reader goes on behind the damage.
 func (r *runReader) next(buf []byte) (run, error) {
 	for {
 		p, at, err := r.chunkReader.next(buf)
@@ -205,8 +206,7 @@ func (r *runReader) next(buf []byte) (run, error) {
 			return run{at: at}, err
 		}
 		if p.count == 1 {
-			whole := run{r.partSeq, 1, r.part, r.partAt}
-			r.part = nil
+			whole := run{r.partSeq, 1, r.part[framesAt:], r.partAt}
 			return whole, checkWhole(whole.frames)
 		}
 	}
@@ -220,14 +220,19 @@ func checkWhole(frame []byte) error {
 	return checkFrames(frame, 1)
 }
 
-// addPart grows the item by what has really been read, whatever length its frame claims.
+// addPart adds to the item. It makes room for twice what has really been read at most, whatever length the frame claims.
 func (r *runReader) addPart(p payload, at int64) error {
 	if p.offset == 0 {
-		r.part, r.partSeq, r.partAt = nil, p.first, at
+		size, n := binary.Uvarint(p.frames)
+		r.part, r.whole = append(r.part[:0], make([]byte, framesAt)...), framesAt+uint64(n)+size
+		r.partSeq, r.partAt = p.first, at
 	}
-	if p.first != r.partSeq || p.offset != uint64(len(r.part)) {
+	if r.part == nil || p.first != r.partSeq || p.offset != uint64(len(r.part)-framesAt) {
 		r.part = nil
 		return errors.New("part of an item whose other parts are missing")
+	}
+	if read := uint64(len(r.part) + len(p.frames)); read > uint64(cap(r.part)) && read < r.whole {
+		r.part = slices.Grow(r.part, len(p.frames)+int(min(r.whole-read, read)))
 	}
 	r.part = append(r.part, p.frames...)
 	return nil
