@@ -672,6 +672,34 @@ func TestAnItemThatCantBeDecodedIsReportedAndTheRestGoesOn(t *testing.T) {
 	}
 }
 
+// The pump must notice that nothing waits any more, though nothing was delivered.
+func TestAPumpEndsWhenTheLastItemsCantBeDecoded(t *testing.T) {
+	plain, err := codec.For[uint64]()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, end := range map[string]func(p *hopper.Pump, in chan<- uint64){
+		"close(in)": func(p *hopper.Pump, in chan<- uint64) { close(in) },
+		"Shutdown":  func(p *hopper.Pump, in chan<- uint64) { go p.Shutdown(context.Background()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				in, out, p := pipe[uint64](t, 0, hopper.MaxMemory(0), hopper.WithCodec(picky{plain}))
+				in <- 49
+				in <- 50
+				synctest.Wait()
+				end(p, in)
+				synctest.Wait()
+				expect(t, out, 49, 50, number)
+				expectClosed(t, out)
+				if err := p.Wait(); !errors.Is(err, spill.ErrCorrupt) {
+					t.Errorf("Wait: %v", err)
+				}
+			})
+		})
+	}
+}
+
 // Promise 10.
 func TestTheDiskIsGivenBackAsItemsAreDelivered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -128,8 +128,8 @@ func (l *loop[T]) move() bool {
 		runtime.Gosched()
 		sent = l.deliver()
 	}
-	if sent == 0 {
-		return l.refused()
+	if sent == 0 { // the last items may have been lost instead
+		return l.empty() && !l.isHeld || l.refused()
 	}
 	if l.odd = !l.odd; l.odd {
 		l.receive(sent)

@@ -592,3 +592,19 @@ func TestAnItemInPartsGetsMemoryForWhatIsThereNotForWhatItClaims(t *testing.T) {
 		}
 	}
 }
+
+func TestALargeItemThatIsSkippedLeavesNoMemoryBehind(t *testing.T) {
+	frame := append(binary.AppendUvarint(nil, 4*maxFrames), make([]byte, 4*maxFrames)...)
+	parts := make([]payload, 5)
+	for i := range parts {
+		parts[i] = payload{offset: uint64(i * maxFrames), frames: frame[i*maxFrames : min(len(frame), (i+1)*maxFrames)]}
+	}
+	parts[4].count = 1
+	r := inParts(t, parts...)
+	if got, err := r.next(make([]byte, maxPayload)); err != nil || len(got.frames) != len(frame) {
+		t.Fatalf("got %d bytes, %v", len(got.frames), err)
+	}
+	if cap(r.part) > 0 {
+		t.Errorf("the reader keeps %d bytes", cap(r.part))
+	}
+}

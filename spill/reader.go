@@ -119,8 +119,8 @@ func (s *dirStore) fill(b *Batch, seg *segment, next, end uint64) bool {
 		return true
 	}
 	s.reason = nil
-	if len(r.frames) > maxFrames {
-		b.buf, s.reader.part = s.reader.part, b.buf[:framesAt]
+	if r.buf != nil {
+		b.buf, s.reader.part = r.buf, b.buf[:framesAt]
 	}
 	b.take(r, int(next-r.first), seg.path)
 	return true

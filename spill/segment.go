@@ -173,7 +173,8 @@ type run struct {
 	first  uint64
 	count  int
 	frames []byte
-	at     int64 // offset of its first chunk
+	buf    []byte // not nil: the frames stand there, behind room for the headers of a batch
+	at     int64  // offset of its first chunk
 }
 
 func (r run) end() uint64 { return r.first + uint64(r.count) }
@@ -184,13 +185,13 @@ type runReader struct {
 	chunkReader
 	tag uint32
 
-	part    []byte // room for the headers of a batch, then the first chunks of the item partSeq
+	part    []byte // memory to begin with; then, behind room for the headers of a batch, the first chunks of the item partSeq
 	partSeq uint64
 	partAt  int64
 	whole   uint64 // how long part will be, as the frame claims
 }
 
-// next returns the next run; its frames share buf, or part where they are larger. After an error that is not io.EOF the reader goes on behind the damage.
+// next returns the next run; its frames share buf, or have one of their own where they are larger. After an error that is not io.EOF the reader goes on behind the damage.
 func (r *runReader) next(buf []byte) (run, error) {
 	for {
 		p, at, err := r.chunkReader.next(buf)
@@ -200,13 +201,14 @@ func (r *runReader) next(buf []byte) (run, error) {
 		case p.tag != r.tag:
 			return run{at: at}, errors.New("chunk of another type or codec")
 		case p.count > 0 && p.offset == 0:
-			return run{p.first, int(p.count), p.frames, at}, nil
+			return run{first: p.first, count: int(p.count), frames: p.frames, at: at}, nil
 		}
 		if err := r.addPart(p, at); err != nil {
 			return run{at: at}, err
 		}
 		if p.count == 1 {
-			whole := run{r.partSeq, 1, r.part[framesAt:], r.partAt}
+			whole := run{r.partSeq, 1, r.part[framesAt:], r.part, r.partAt}
+			r.part = nil
 			return whole, checkWhole(whole.frames)
 		}
 	}
