@@ -47,9 +47,12 @@ func (e *UndeliveredError) Error() string {
 //
 // Items leave in the order in which they were received. One goes straight through while out takes it; when
 // out blocks, items wait in memory up to MaxMemory, and from there on in a log on disk. Receiving stops, and so
-// in blocks, only while the disk refuses: at MaxDisk, at KeepFree or on a write error. A producer at full speed is slowed down a little
-// for a consumer that takes items as fast as they come: while it does, the pump receives half as much as it delivers, so that a
-// backlog comes to an end; and when out blocks the pump waits up to 100 µs for it, once in 128 items, before it receives more.
+// in blocks, only while the disk refuses: at MaxDisk, at KeepFree or on a write error.
+//
+// In two ways a producer at full speed is slowed down for a consumer that would keep up, so that a backlog is not made without need, and
+// comes to an end. While out takes what waits as fast as it comes, the pump receives half as much as it delivers. And when out blocks
+// the pump waits for it a moment before it receives much: 100 µs, or the millisecond of a coarse timer, once in 128 items delivered;
+// up to a thousand times more rarely if it was in vain.
 //
 // The pump owns in's receiving and out's sending end: nobody else may close out, and who else receives from in
 // or sends to out gives up the order. When in is closed the pump delivers what it holds, closes out (see

@@ -21,7 +21,8 @@ const (
 	publishEvery = 16        // bursts
 	maxErrors    = 16        // stretches of loss that Wait reports one by one
 
-	patience    = 100 * time.Microsecond // with a consumer, before the producer gets ahead of it at full speed
+	patience    = 100 * time.Microsecond // with a consumer that may want no more than the CPU; a coarse timer makes a millisecond of it
+	maxVain     = 10                     // doublings of the deliveries from one such wait to the next
 	closeGrace  = time.Second            // for the disk, to delete the segments
 	resumeGrace = 10 * time.Second       // for the disk, to make the backlog durable
 )
@@ -50,9 +51,10 @@ type loop[T any] struct {
 	first uint64 // sequence number of the first item received
 	n     Stats  // the log's part of it excepted
 
-	refusals int    // of out, in a row, up to many
+	refusals int    // turns in a row without a delivery, up to many
 	patient  bool   // about to wait for out alone, for a while
 	waited   uint64 // how many had been delivered when it last did so
+	vain     int    // such waits in a row that took longer than patience
 	odd      bool   // of the turns that have delivered
 
 	outClosed bool
@@ -138,12 +140,12 @@ func (l *loop[T]) move() bool {
 }
 
 // refused receives while out takes nothing, more in each turn. Before it does so at full speed it lets the CPU go, once in a burst of
-// deliveries: the consumer's thread may be waiting for the very CPU that pump and producer keep busy, and would
+// deliveries, more rarely where that is in vain: the consumer's thread may be waiting for the very CPU that pump and producer keep busy, and would
 // get it when their time slice is over, some milliseconds and 100,000 items later.
 func (l *loop[T]) refused() bool {
 	if l.refusals < many {
 		l.refusals++
-	} else if l.window.len() > 0 && l.n.Delivered-l.waited >= burst {
+	} else if l.window.len() > 0 && l.n.Delivered-l.waited >= burst<<l.vain {
 		l.waited, l.patient = l.n.Delivered, true
 		return false
 	}
@@ -395,16 +397,17 @@ func (l *loop[T]) head() uint64 {
 
 // wait blocks until something can be done. An arm whose channel is nil is off.
 func (l *loop[T]) wait() {
+	if l.patient {
+		l.waitForOut()
+		return
+	}
 	var out chan<- T
 	var head T
 	if l.window.len() > 0 {
 		out, head = l.out, *l.window.head()
 	}
 	var in <-chan T
-	var enough <-chan time.Time
-	if l.patient {
-		enough, l.patient = time.After(patience), false
-	} else if l.accepting() {
+	if l.accepting() {
 		in = l.in
 	}
 	select {
@@ -413,7 +416,23 @@ func (l *loop[T]) wait() {
 	case v, ok := <-in:
 		l.arrived(v, ok)
 	case <-l.p.wake:
-	case <-enough:
+	}
+}
+
+// waitForOut blocks until out takes the head, for a while. A consumer that wanted no more than the CPU is there at once.
+func (l *loop[T]) waitForOut() {
+	l.patient = false
+	start := time.Now()
+	select {
+	case l.out <- *l.window.head():
+		l.sent()
+	case <-l.p.wake:
+	case <-time.After(patience):
+	}
+	if time.Since(start) < patience {
+		l.vain = 0
+	} else {
+		l.vain = min(l.vain+1, maxVain)
 	}
 }
 

@@ -184,13 +184,13 @@ func TestAConsumerThatTakesManyItemsIsWaitedForBeforeTheProducerGetsAhead(t *tes
 			<-out
 		}()
 		l.wait()
-		if time.Since(start) != patience/2 || l.n.Received != received || l.n.Delivered != delivered+1 {
+		if time.Since(start) != patience/2 || l.n.Received != received || l.n.Delivered != delivered+1 || l.vain != 0 {
 			t.Errorf("after %v: %+v", time.Since(start), l.n)
 		}
 	})
 }
 
-func TestAStalledConsumerIsWaitedForOnce(t *testing.T) {
+func TestAStalledConsumerIsWaitedForOnceAndThenMoreRarely(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in, out := make(chan uint64, 16), make(chan uint64, 16)
 		l := &loop[uint64]{p: &Pump{}, in: in, out: out, log: &spill.Log{}, window: newWindow[uint64](1 << 30)}
@@ -204,6 +204,14 @@ func TestAStalledConsumerIsWaitedForOnce(t *testing.T) {
 		}
 		if turns(l, in, out, 100, false); l.patient || l.n.Received < received+100 {
 			t.Errorf("then %d items are received in 100 turns", l.n.Received-received)
+		}
+		for _, deliveries := range []uint64{burst, 2 * burst} {
+			for l.n.Delivered-l.waited < deliveries {
+				turns(l, in, out, 1, true)
+			}
+			if turns(l, in, out, 2*many, false); l.patient != (deliveries > burst) {
+				t.Errorf("after a wait in vain and %d deliveries: waited for again: %v", deliveries, l.patient)
+			}
 		}
 	})
 }
