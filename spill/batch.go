@@ -118,8 +118,8 @@ const (
 	maxBuf    = payloadAt + maxPayload // of a batch that fits into a chunk
 )
 
-// chunkSlack is the room behind a full chunk for the item that no longer fits into it.
-const chunkSlack = 8 << 10
+// chunkSlack is the room behind a full chunk for the item that no longer fits into it. With it, a buffer is 9 of the runtime's pages.
+const chunkSlack = 8<<10 - payloadAt
 
 func newBatch() *Batch {
 	return &Batch{buf: make([]byte, framesAt, maxBuf+chunkSlack), pos: framesAt}

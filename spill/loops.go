@@ -2,6 +2,7 @@ package spill
 
 import (
 	"errors"
+	"runtime"
 	"time"
 )
 
@@ -22,6 +23,7 @@ func (l *Log) compressLoop() {
 			b.pack(tag, chunks)
 		}
 		l.compressed(b)
+		runtime.Gosched() // a chunk takes as long as hundreds of items, and nobody is to wait for several
 	}
 }
 
