@@ -68,6 +68,7 @@ type Log struct {
 	chunks   [][]byte   // memory to make chunks in
 	written  uint64     // the store ends here
 	read     uint64     // next item to be read, or taken from mem
+	eager    bool       // whether several batches are read ahead: not before the first is taken
 	refusal  error      // why the disk takes nothing, nil while it does
 	plain    int        // so many more batches are stored uncompressed
 	closing  bool
@@ -211,6 +212,7 @@ func (l *Log) Next() *Batch {
 	case len(l.ready) > 0:
 		b := l.ready[0]
 		l.ready = slices.Delete(l.ready, 0, 1)
+		l.eager = true
 		poke(l.wakeReader)
 		return b
 	case l.written > l.read: // the reader is at it

@@ -1,11 +1,14 @@
 package spill
 
-import "testing"
+import (
+	"log/slog"
+	"testing"
+)
 
 // A log whose goroutines are not started: the test does their steps.
 func newIdleLog(t *testing.T) *Log {
 	t.Helper()
-	cfg := Config{Dir: t.TempDir(), MaxDisk: -1, SegmentSize: 1 << 20, Wake: make(chan struct{}, 1), fs: newDisk().mount()}
+	cfg := Config{Dir: t.TempDir(), MaxDisk: -1, SegmentSize: 1 << 20, Wake: make(chan struct{}, 1), Logger: slog.New(slog.DiscardHandler), fs: newDisk().mount()}
 	s, next, _, err := openStore(cfg, cfg.fs)
 	if err != nil {
 		t.Fatal(err)
@@ -27,7 +30,7 @@ func mustClaim(t *testing.T, l *Log) *Batch {
 	if b == nil || closing {
 		t.Fatalf("claim: %v, closing %t", b, closing)
 	}
-	b.pack(0, chunks)
+	b.pack(checksum([]byte(l.cfg.Label)), chunks)
 	return b
 }
 
@@ -151,5 +154,49 @@ func TestBatchesAreStoredPlainOnlyWhileMemoryFillsAndThereIsSpace(t *testing.T) 
 				t.Errorf("plain is %v, of chunk type %d", b.plain, b.chunks[0])
 			}
 		})
+	}
+}
+
+// reads lets the log read what it wants to, and returns how many batches that were.
+func reads(t *testing.T, l *Log) (n int) {
+	t.Helper()
+	for ; ; n++ {
+		b, next, _ := l.toRead()
+		if b == nil {
+			return n
+		}
+		ok, err := l.store.get(b, next)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.gotAhead(b, ok)
+	}
+}
+
+func TestOnlyOneBatchIsReadAheadUntilTheFirstIsTaken(t *testing.T) {
+	l := newIdleLog(t)
+	w := writer{Log: l}
+	write := func() {
+		fill(l, 20)
+		for range 12 {
+			l.compressed(mustClaim(t, l))
+			w.put(w.toWrite())
+		}
+	}
+	write()
+	for range 2 { // after it has caught up it begins anew
+		if n := reads(t, l); n != 1 {
+			t.Errorf("%d batches are read ahead of a consumer that takes none", n)
+		}
+		if l.Next() == nil {
+			t.Fatal("nothing to take")
+		}
+		if n := reads(t, l); n < 2 {
+			t.Errorf("%d batches are read ahead of a consumer that takes them", n)
+		}
+		for reads(t, l) > 0 || len(l.ready) > 0 {
+			l.Next()
+		}
+		write()
 	}
 }

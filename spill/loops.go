@@ -153,6 +153,7 @@ func (w *writer) wrote(b *Batch) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.read >= w.written { // it had read everything
+		w.eager = false
 		poke(w.wakeReader)
 	}
 	w.written = b.end()
@@ -224,7 +225,7 @@ func (l *Log) toRead() (b *Batch, next uint64, closing bool) {
 	for _, b := range l.ready {
 		size += max(len(b.buf), maxPayload) // a short one takes as much
 	}
-	if !l.closing && l.written > l.read && size < readyLimit {
+	if !l.closing && l.written > l.read && (size == 0 || l.eager && size < readyLimit) {
 		b = l.takeSpare()
 		b.refs = 1
 	}
