@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	many         = 7         // refusals of out in a row, from which on it is taken to be stalled
+	many         = 7         // turns in a row without a delivery: out is taken to be stalled
 	burst        = 1 << many // channel operations in a row, before the loop looks around
 	publishEvery = 16        // bursts
 	maxErrors    = 16        // stretches of loss that Wait reports one by one
@@ -51,7 +51,7 @@ type loop[T any] struct {
 	first uint64 // sequence number of the first item received
 	n     Stats  // the log's part of it excepted
 
-	refusals int    // turns in a row without a delivery, up to many
+	refusals int    // turns in a row without a delivery, counted up to many
 	patient  bool   // about to wait for out alone, for a while
 	waited   uint64 // how many had been delivered when it last did so
 	vain     int    // such waits in a row that took longer than patience
@@ -140,8 +140,8 @@ func (l *loop[T]) move() bool {
 }
 
 // refused receives while out takes nothing, more in each turn. Before it does so at full speed it lets the CPU go, once in a burst of
-// deliveries, more rarely where that is in vain: the consumer's thread may be waiting for the very CPU that pump and producer keep busy, and would
-// get it when their time slice is over, some milliseconds and 100,000 items later.
+// deliveries, more rarely where that is in vain: the consumer's thread may be waiting for the very CPU that pump and producer
+// keep busy, and would get it when their time slice is over, some milliseconds and 100,000 items later.
 func (l *loop[T]) refused() bool {
 	if l.refusals < many {
 		l.refusals++

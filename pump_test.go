@@ -134,6 +134,12 @@ func TestPassThroughAllocatesNothing(t *testing.T) {
 	}
 }
 
+// newIdleLoop returns a loop that is not running, and its channels: the test takes its turns.
+func newIdleLoop(capacity int) (l *loop[uint64], in, out chan uint64) {
+	in, out = make(chan uint64, capacity), make(chan uint64, capacity)
+	return &loop[uint64]{p: &Pump{}, in: in, out: out, log: &spill.Log{}, window: newWindow[uint64](1 << 30)}, in, out
+}
+
 // turns lets a loop that is not running take n turns. Before each the producer has filled in and, if takes is set, the
 // consumer has emptied out. It returns the items that wait then.
 func turns(l *loop[uint64], in, out chan uint64, n int, takes bool) uint64 {
@@ -151,8 +157,7 @@ func turns(l *loop[uint64], in, out chan uint64, n int, takes bool) uint64 {
 
 func TestABacklogShrinksWhileOutTakesWhateverTheProducerSends(t *testing.T) {
 	for _, capacity := range []int{1, 16, 1024} {
-		in, out := make(chan uint64, capacity), make(chan uint64, capacity)
-		l := &loop[uint64]{p: &Pump{}, in: in, out: out, log: &spill.Log{}, window: newWindow[uint64](1 << 30)}
+		l, in, out := newIdleLoop(capacity)
 		behind := turns(l, in, out, 1000, false)
 		if behind < 900 {
 			t.Errorf("capacity %d: %d items wait while out refuses: receiving must go on", capacity, behind)
@@ -170,8 +175,7 @@ func TestABacklogShrinksWhileOutTakesWhateverTheProducerSends(t *testing.T) {
 // Without this a producer fills the backlog whenever the kernel lets the consumer's thread wait for the producer's time slice to end.
 func TestAConsumerThatTakesManyItemsIsWaitedForBeforeTheProducerGetsAhead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		in, out := make(chan uint64, 16), make(chan uint64, 16)
-		l := &loop[uint64]{p: &Pump{}, in: in, out: out, log: &spill.Log{}, window: newWindow[uint64](1 << 30)}
+		l, in, out := newIdleLoop(16)
 		turns(l, in, out, burst, true)
 		behind := turns(l, in, out, 2*many, false)
 		if !l.patient || behind > 2*burst {
@@ -192,8 +196,7 @@ func TestAConsumerThatTakesManyItemsIsWaitedForBeforeTheProducerGetsAhead(t *tes
 
 func TestAStalledConsumerIsWaitedForOnceAndThenMoreRarely(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		in, out := make(chan uint64, 16), make(chan uint64, 16)
-		l := &loop[uint64]{p: &Pump{}, in: in, out: out, log: &spill.Log{}, window: newWindow[uint64](1 << 30)}
+		l, in, out := newIdleLoop(16)
 		turns(l, in, out, burst, true)
 		turns(l, in, out, 2*many, false)
 

@@ -191,7 +191,8 @@ type runReader struct {
 	whole   uint64 // how long part will be, as the frame claims
 }
 
-// next returns the next run; its frames share buf, or have one of their own where they are larger. After an error that is not io.EOF the reader goes on behind the damage.
+// next returns the next run; its frames share buf, or have one of their own where they are
+// larger. After an error that is not io.EOF the reader goes on behind the damage.
 func (r *runReader) next(buf []byte) (run, error) {
 	for {
 		p, at, err := r.chunkReader.next(buf)
@@ -207,7 +208,7 @@ func (r *runReader) next(buf []byte) (run, error) {
 			return run{at: at}, err
 		}
 		if p.count == 1 {
-			whole := run{r.partSeq, 1, r.part[framesAt:], r.part, r.partAt}
+			whole := run{first: r.partSeq, count: 1, frames: r.part[framesAt:], buf: r.part, at: r.partAt}
 			r.part = nil
 			return whole, checkWhole(whole.frames)
 		}
