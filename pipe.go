@@ -8,68 +8,61 @@ import (
 	"log/slog"
 	"reflect"
 	"sync/atomic"
+	"time"
 
 	"example.com/hopper/codec"
+	"example.com/hopper/internal/backlog"
+	"example.com/hopper/internal/board"
 	"example.com/hopper/spill"
+	"example.com/hopper/spill/segment"
 )
 
 // Defaults, in bytes.
 const (
 	DefaultMaxMemory   = 1 << 20
-	DefaultKeepFree    = spill.DefaultKeepFree
-	DefaultSegmentSize = 16 << 20
+	DefaultKeepFree    = segment.DefaultKeepFree
+	DefaultSegmentSize = segment.DefaultSegmentSize
 )
 
-var (
-	// ErrStopped says that Close, or the end of the context, ended the pump before in was closed.
-	ErrStopped = errors.New("hopper: stopped")
-
-	// ErrOutClosed says that somebody else closed out, which only the pump may do. The item
-	// that it was about to send is not lost: it is treated like all that a stopped pump holds.
-	ErrOutClosed = errors.New("hopper: out was closed by somebody else: only the pump may close it")
-)
-
-// An UndeliveredError says what a stopped pump still held.
-type UndeliveredError struct {
-	Items uint64 // number of items that were received and not delivered
-	Kept  bool   // whether they are on disk, for the next start with Resume; else they are lost
-}
-
-func (e *UndeliveredError) Error() string {
-	if e.Kept {
-		return fmt.Sprintf("hopper: %d items not delivered, kept for the next start with Resume", e.Items)
-	}
-	return fmt.Sprintf("hopper: %d items not delivered, lost: Shutdown delivers them, and Resume keeps them where the disk takes them", e.Items)
-}
-
-// Pipe starts a pump that receives from in and sends to out, and returns at once. Note the
-// order: the destination comes first, as in io.Copy.
+// Pipe starts a pump that receives from in and sends to out, and returns at
+// once. Note the order: the destination comes first, as in io.Copy.
 //
-// Items leave in the order in which they were received. One goes straight through while out takes it; when
-// out blocks, items wait in memory up to MaxMemory, and from there on in a log on disk. Receiving stops, and so
-// in blocks, only while the disk refuses: at MaxDisk, at KeepFree or on a write error.
+// Items leave in the order in which they were received. An item goes straight
+// through while out takes it. When out blocks, items wait in memory, up to
+// [MaxMemory], and from there on in a log on disk. The pump stops receiving, so
+// that in blocks, only while the disk is full or refuses, or at a limit that you
+// have set; [Stats] and the log say why.
 //
-// In two ways a producer at full speed is slowed down for a consumer that would keep up, so that a backlog is not made without need, and
-// comes to an end. While out takes what waits as fast as it comes, the pump receives half as much as it delivers. And when out blocks
-// the pump waits for it a moment before it receives much: 100 µs, or the millisecond of a coarse timer, once in 128 items delivered;
-// up to a thousand times more rarely if it was in vain.
+// A value that went through the disk is a deep copy, equal to the one sent; any
+// other is the very same value. The sender must not change what a sent value
+// refers to.
 //
-// The pump owns in's receiving and out's sending end: nobody else may close out, and who else receives from in
-// or sends to out gives up the order. When in is closed the pump delivers what it holds, closes out (see
-// [KeepOpen]) and ends. It is to be ended with [Pump.Shutdown] or [Pump.Close] where in is never closed; a producer
-// must then not wait on in for ever: let it select on [Pump.Done] too.
+// The pump owns in's receiving and out's sending end. Nobody else may close out;
+// whoever else receives from in or sends to out gives up the order. When in is
+// closed the pump delivers what waits, closes out (see [KeepOpen]) and ends.
+// Where in is never closed, end the pump with [Pump.Shutdown] or [Pump.Close].
+// From then on nobody receives from in: a producer that may still send selects
+// on [Pump.Done] too.
 //
-// An item that went through the disk is a deep copy, equal to the one sent; any other is the
-// very same value. The sender must not change what a sent value refers to.
+// What stands in out's buffer counts as delivered. After a stop, range over out
+// to its end, or make out unbuffered where that matters.
 //
-// Pipe fails, before it starts anything, for options or channels that make no sense, for a directory that can't
-// be made, written or locked ([spill.ErrLocked]), and for a T that has no default codec.
+// Pipe fails before it starts anything: for options or channels that make no
+// sense, for a Dir that can't be made, written or locked ([spill.ErrLocked]) or
+// that holds a backlog it must not touch, and for a T that has no codec.
+//
+// While items wait, a producer at full speed is slowed down in two ways, so that
+// a backlog comes to an end and is not made without need. While out takes items
+// as fast as it can, the pump receives half as many as it delivers. And when out
+// blocks the pump waits for it a moment before it receives much: 100 µs, or the
+// millisecond of a coarse timer, once in 128 items delivered, and up to a
+// thousand times more rarely where that was in vain.
 func Pipe[T any](out chan<- T, in <-chan T, opts ...Option) (*Pump, error) {
 	return PipeContext(context.Background(), out, in, opts...)
 }
 
-// PipeContext is [Pipe] with a pump that ends as by [Pump.Close] when ctx ends; [Pump.Wait] then returns the context's
-// cause too.
+// PipeContext is [Pipe] with a pump that ends as by [Pump.Close] when ctx ends;
+// [Pump.Wait] then returns the context's cause too.
 func PipeContext[T any](ctx context.Context, out chan<- T, in <-chan T, opts ...Option) (*Pump, error) {
 	if err := checkChannels(ctx, out, in); err != nil {
 		return nil, err
@@ -82,29 +75,43 @@ func PipeContext[T any](ctx context.Context, out chan<- T, in <-chan T, opts ...
 	if err != nil {
 		return nil, err
 	}
+
 	p := &Pump{wake: make(chan struct{}, 1), done: make(chan struct{})}
-	p.board.init()
-	log, next, resumed, err := spill.Open(cfg.spill(codec.Label(c), p.wake))
+	items, err := open(ctx, cfg, c, p)
 	if err != nil {
-		return nil, explain(err, cfg.dir)
+		return nil, err
 	}
-	p.usage = log.Usage
-	l := newLoop(p, cfg, out, in, c, log)
-	l.resume(next, resumed)
+
+	l := &loop[T]{p: p, in: in, out: out, items: items, opts: cfg}
+	l.publish()
 	unhook := context.AfterFunc(ctx, func() { p.stop(closing) })
 	go func() {
 		defer close(p.done)
 		l.run()
 		unhook()
-		p.err, p.lossErr = l.end(ctx)
+		p.err, p.lossErr = l.end(context.Cause(ctx))
 	}()
 	return p, nil
+}
+
+// Make makes two channels of the given capacity and starts a [Pipe] between
+// them: what is sent to in comes out of out.
+func Make[T any](capacity int, opts ...Option) (in chan<- T, out <-chan T, p *Pump, err error) {
+	if capacity < 0 {
+		return nil, nil, nil, fmt.Errorf("hopper: Make(%d): a capacity can't be negative", capacity)
+	}
+
+	from, to := make(chan T, capacity), make(chan T, capacity)
+	if p, err = Pipe(to, from, opts...); err != nil {
+		return nil, nil, nil, err
+	}
+	return from, to, p, nil
 }
 
 func checkChannels[T any](ctx context.Context, out chan<- T, in <-chan T) error {
 	switch {
 	case ctx == nil:
-		return errors.New("hopper: nil context: give context.Background()")
+		return errors.New("hopper: nil context: pass context.Background()")
 	case out == nil:
 		return errors.New("hopper: out is a nil channel: make it before Pipe(out, in)")
 	case in == nil:
@@ -115,29 +122,94 @@ func checkChannels[T any](ctx context.Context, out chan<- T, in <-chan T) error 
 	return nil
 }
 
-// codecOf returns the codec given by WithCodec, or else the default one.
-func codecOf[T any](given any) (codec.Codec[T], error) {
-	if given == nil {
+// codecOf returns the codec passed to WithCodec, or else the default one.
+func codecOf[T any](chosen any) (codec.Codec[T], error) {
+	if chosen == nil {
 		return codec.For[T]()
 	}
-	c, ok := given.(codec.Codec[T])
+	c, ok := chosen.(codec.Codec[T])
 	if !ok {
-		return nil, fmt.Errorf("hopper: WithCodec(%T) does not fit a channel of %v: give a codec.Codec[%[2]v]", given, reflect.TypeFor[T]())
+		return nil, fmt.Errorf("hopper: WithCodec(%T) does not fit a channel of %v: pass a codec.Codec[%[2]v]",
+			chosen, reflect.TypeFor[T]())
 	}
 	return c, nil
 }
 
-// explain says what to do about an error of the log.
-func explain(err error, dir string) error {
-	var label *spill.LabelError
+// open opens the log and returns the backlog that it holds.
+func open[T any](ctx context.Context, cfg *config, c codec.Codec[T], p *Pump) (*backlog.Backlog[T], error) {
+	store := cfg.store
+	if store == nil {
+		if cfg.dir == "" {
+			if err := segment.CheckTemp(); err != nil {
+				return nil, fmt.Errorf("hopper: nowhere to spill to: %w: pass Dir", err)
+			}
+		}
+		store = segment.New(segment.Config{
+			Dir: cfg.dir, SegmentSize: cfg.segmentSize, MaxBytes: cfg.maxDisk, KeepFree: cfg.keepFree,
+			Logger: cfg.logger,
+		})
+	}
+
+	log, found, err := spill.Open(ctx, spill.Config{
+		Store: store, Label: codec.Label(c), Keep: cfg.resume, Wake: p.wake, Logger: cfg.logger,
+	})
+	if err != nil {
+		return nil, cfg.openError(err)
+	}
+	cfg.tellOfCrash(found)
+	p.usage = log.Usage
+	return backlog.New(backlog.Config[T]{
+		Codec: c, Log: log, Found: found, MaxMemory: cfg.maxMemory,
+		Keep: cfg.resume, Skip: cfg.skip, Start: cfg.start, Logger: cfg.logger,
+	}), nil
+}
+
+// tellOfCrash says what a start after a crash means.
+func (c *config) tellOfCrash(found spill.Range) {
+	if found.Crashed {
+		c.logger.Warn("hopper: the last run ended without Close: what it held in memory is missing, and the first items may come twice",
+			"dir", c.dir, "items", found.Items, "may come twice", found.Repeated)
+	}
+}
+
+// openError says what to do about an error of the store.
+func (c *config) openError(err error) error {
+	where, label := "Dir "+c.dir, (*spill.LabelError)(nil)
+	if c.store != nil {
+		where = "the store"
+	}
+
 	switch {
 	case errors.As(err, &label):
-		return fmt.Errorf("hopper: Dir %s holds a backlog of another kind (%s): drain it with the program that wrote it, or give another Dir: %w",
-			dir, codec.Difference(label.Found, label.Want), err)
-	case dir == "":
-		return fmt.Errorf("hopper: make a temporary directory: %w: give Dir", err)
+		return fmt.Errorf("hopper: %s holds a backlog of another kind (%s): drain it with the program that wrote it, or choose another: %w",
+			where, codec.Difference(label.Found, label.Want), err)
+	case errors.Is(err, spill.ErrNotResumed):
+		return fmt.Errorf("hopper: %s holds a kept backlog: pass Resume to deliver it, or choose another: %w", where, err)
+	case errors.Is(err, spill.ErrLocked):
+		return fmt.Errorf("hopper: %s is in use: each pipe needs its own: %w", where, err)
+	case errors.Is(err, spill.ErrVersion):
+		return fmt.Errorf("hopper: %s was written by a newer program: drain it with that, or choose another: %w", where, err)
 	}
-	return fmt.Errorf("hopper: use Dir %s: %w", dir, err)
+	return fmt.Errorf("hopper: use %s: %w", where, err)
+}
+
+// explain says why the pump does not receive, and what to do about it. It is
+// empty if err is nil.
+func (c *config) explain(err error) string {
+	parked := (*backlog.ParkedError)(nil)
+	switch {
+	case err == nil:
+		return ""
+	case errors.As(err, &parked):
+		return fmt.Sprintf("%v: it goes on when they are delivered; raise MaxMemory for more of them", err)
+	case errors.Is(err, spill.ErrHung):
+		return "the disk does not answer: it goes on as soon as the disk does"
+	case errors.Is(err, segment.ErrKeepFree):
+		return "KeepFree is reached: it goes on when the disk has more free space; free some, or lower KeepFree"
+	case errors.Is(err, spill.ErrFull):
+		return "MaxDisk is reached: it goes on when items have been delivered; raise MaxDisk for a longer backlog"
+	}
+	return fmt.Sprintf("the disk refuses: %v: it is tried again every second", err)
 }
 
 // An Option changes a default of [Pipe].
@@ -146,134 +218,227 @@ type Option struct{ apply func(*config) }
 type config struct {
 	dir         string
 	dirSet      bool
+	store       spill.Store
 	maxMemory   int64
-	maxDisk     int64 // noLimit, or bytes
+	maxDisk     int64 // byDefault, or bytes
 	keepFree    int64 // byDefault, or bytes
 	segmentSize int64 // byDefault, or bytes
 	resume      bool
+	skip        bool
 	keepOpen    bool
 	codec       any
 	logger      *slog.Logger
+	start       time.Time
 	err         error // the first thing that is wrong with the options
 }
 
-const (
-	noLimit   = -1
-	byDefault = -1
-)
+const byDefault = -1
 
 // newConfig gathers, defaults and checks the options. It has no side effects.
 func newConfig(opts []Option) (*config, error) {
-	cfg := &config{maxMemory: DefaultMaxMemory, maxDisk: noLimit, keepFree: byDefault, segmentSize: byDefault, logger: slog.New(slog.DiscardHandler)}
+	c := &config{
+		maxMemory: DefaultMaxMemory, maxDisk: byDefault, keepFree: byDefault, segmentSize: byDefault,
+		logger: slog.Default(), start: time.Now(),
+	}
 	for _, o := range opts {
 		if o.apply == nil {
 			return nil, errors.New("hopper: the zero Option means nothing: leave it out")
 		}
-		o.apply(cfg)
+		o.apply(c)
 	}
+
+	onDisk := c.dirSet || c.maxDisk >= 0 || c.keepFree >= 0 || c.segmentSize >= 0
 	switch {
-	case cfg.err != nil:
-		return nil, cfg.err
-	case cfg.dirSet && cfg.dir == "":
+	case c.err != nil:
+		return nil, c.err
+	case c.dirSet && c.dir == "":
 		return nil, errors.New(`hopper: Dir(""): name a directory, or leave Dir out for a temporary one`)
-	case cfg.resume && !cfg.dirSet:
-		return nil, errors.New("hopper: Resume needs Dir: a temporary directory is gone at the next start")
+	case c.store != nil && onDisk:
+		return nil, errors.New("hopper: WithStore goes with none of Dir, MaxDisk, KeepFree and SegmentSize: the store has limits of its own")
+	case c.resume && !c.dirSet && c.store == nil:
+		return nil, errors.New("hopper: Resume needs Dir or WithStore: a temporary directory is gone at the next start")
 	}
-	if cfg.segmentSize == byDefault {
-		cfg.segmentSize = DefaultSegmentSize
-		if cfg.maxDisk != noLimit {
-			cfg.segmentSize = min(cfg.segmentSize, cfg.maxDisk/4)
-		}
-	}
-	return cfg, nil
+	return c, nil
 }
 
-func (c *config) spill(label string, wake chan<- struct{}) spill.Config {
-	return spill.Config{
-		Dir: c.dir, MaxDisk: c.maxDisk, KeepFree: c.keepFree, SegmentSize: c.segmentSize,
-		Keep: c.resume, Label: label, Wake: wake, Logger: c.logger,
+func (c *config) fail(err error) {
+	if c.err == nil {
+		c.err = err
 	}
 }
 
 // setSize makes an option of a size in bytes.
 func setSize(name string, bytes int64, field func(*config) *int64) Option {
 	return Option{func(c *config) {
-		if bytes < 0 && c.err == nil {
-			c.err = fmt.Errorf("hopper: %s(%d): a size in bytes can't be negative", name, bytes)
+		if bytes < 0 {
+			c.fail(fmt.Errorf("hopper: %s(%d): a size in bytes can't be negative", name, bytes))
 		}
 		*field(c) = bytes
 	}}
 }
 
-// Dir sets the directory of the segments. It is made, with its parents, for its owner alone; one that is there
-// keeps its permissions, and all files in it that are not segments are left alone. Each pipe needs its own.
-// Without Dir a private new directory under os.TempDir is used, and removed when the pump ends.
+// Dir sets the directory of the backlog. It is made, with its parents, for its
+// owner alone; one that is there keeps its permissions, and all files in it that
+// are not hopper's are left alone. Each pipe needs its own. Without Dir the
+// backlog lives in a private directory under os.TempDir, which is made when the
+// first item is spilled and removed at the end.
 func Dir(path string) Option {
 	return Option{func(c *config) { c.dir, c.dirSet = path, true }}
 }
 
-// MaxMemory sets how many bytes of waiting items are held in memory; [DefaultMaxMemory] if it is not given. Beside them
-// a pump has chunk buffers of about 2 MiB in all once it spills. With 0, whatever out does
-// not take at once goes to the log.
+// WithStore puts the backlog into s instead of a directory. It goes with none of
+// Dir, MaxDisk, KeepFree and SegmentSize. [Resume] is still what keeps the
+// backlog at the end. Once Pipe has succeeded the pump owns s, and closes it;
+// if Pipe fails s is the caller's.
+func WithStore(s spill.Store) Option {
+	return Option{func(c *config) {
+		if s == nil {
+			c.fail(errors.New("hopper: WithStore(nil): pass a store, or leave WithStore out"))
+		}
+		c.store = s
+	}}
+}
+
+// MaxMemory sets how many bytes of waiting items are held in memory. The default
+// is [DefaultMaxMemory]. Beside them a pump that spills has buffers of about a
+// MiB. With 0, whatever out does not take at once is encoded, and goes to the
+// log.
 func MaxMemory(bytes int64) Option {
 	return setSize("MaxMemory", bytes, func(c *config) *int64 { return &c.maxMemory })
 }
 
-// MaxDisk limits the size of the segment files, in bytes. Without it only KeepFree does. At the
-// limit the pump stops receiving until segments have been delivered. With Resume, room is set aside for what is in memory, for a stop to
-// fit too; only a codec that makes items larger than they are in memory, or a single item, can exceed the limit then.
+// MaxDisk limits the size of the backlog's files, in bytes. The default is no
+// limit but [KeepFree]. At the limit the pump stops receiving until items have
+// been delivered. With [Resume], room is set aside for what is in memory, so
+// that a stop keeps to the limit too. Only what stands in in's buffer at the
+// stop, a codec that makes items larger than they are in memory, or a single
+// large item can then exceed it.
 func MaxDisk(bytes int64) Option {
 	return setSize("MaxDisk", bytes, func(c *config) *int64 { return &c.maxDisk })
 }
 
-// KeepFree sets how many bytes of the file system are never used; [DefaultKeepFree], or 5 % of the file system where that
-// is less, if it is not given. Down there the pump stops receiving once its memory is full, until there is room again. With
-// Resume, a stop keeps what is in memory all the same, which may take MaxMemory and half a MiB of that.
+// KeepFree sets how many bytes of the file system are left free. The default is
+// [DefaultKeepFree], or 5 % of the file system if that is less. Once that is
+// reached and memory is full the pump stops receiving, until there is room
+// again. With [Resume], a stop keeps what is in memory all the same, and may use
+// MaxMemory and half a MiB of that space.
 func KeepFree(bytes int64) Option {
 	return setSize("KeepFree", bytes, func(c *config) *int64 { return &c.keepFree })
 }
 
-// SegmentSize sets the size in bytes past which a segment is sealed and another begun;
-// [DefaultSegmentSize], or a quarter of MaxDisk where that is less, if it is not given. Disk space is given back by segments.
+// SegmentSize sets the size in bytes past which a file of the backlog is closed
+// and another begun: disk space is given back file by file. The default is
+// [DefaultSegmentSize], or less if MaxDisk or the file system is small.
 func SegmentSize(bytes int64) Option {
 	return setSize("SegmentSize", bytes, func(c *config) *int64 { return &c.segmentSize })
 }
 
-// Resume makes a pump that is stopped keep its whole backlog in Dir, made durable by fsync, and one that is
-// started deliver what it finds there first. It needs Dir. After a crash everything that had been written to disk
-// comes back; items delivered shortly before may come twice, at most those of one segment and of the memory window.
+// Resume makes a pump that is stopped keep its whole backlog, made durable by
+// fsync, and one that is started deliver what it finds first. It needs [Dir] or
+// [WithStore]. After a crash everything that had been written comes back; items
+// delivered shortly before may come twice, at most those of one segment and of
+// the memory window.
+//
+// An item that can't be decoded, since its type has changed or is not
+// registered, or the codec lacks a key, ends the pump, when all before it have
+// been delivered: [Pump.Wait] returns a [*DecodeError], and the backlog stays as
+// it is. See [SkipUndecodable].
 func Resume() Option { return Option{func(c *config) { c.resume = true }} }
 
-// KeepOpen leaves out open at the end, so that several pipes can send into one channel. Who closes it
-// must first wait for all of them.
+// SkipUndecodable makes a pump with [Resume] count an item that can't be decoded
+// as lost and go on with the next. Without Resume that is always so.
+func SkipUndecodable() Option { return Option{func(c *config) { c.skip = true }} }
+
+// KeepOpen leaves out open at the end, so that several pipes can send into one
+// channel. Whoever closes it must first wait for all of them. It also serves
+// consumers that never look whether out is closed.
 func KeepOpen() Option { return Option{func(c *config) { c.keepOpen = true }} }
 
-// WithCodec sets the codec; [codec.For] chooses if it is not given. The pump calls it from one goroutine.
+// WithCodec sets the codec. The default is what [codec.For] chooses. The pump
+// calls it from one goroutine.
 func WithCodec[T any](c codec.Codec[T]) Option {
 	return Option{func(cfg *config) {
-		if c == nil && cfg.err == nil {
-			cfg.err = errors.New("hopper: WithCodec(nil): give a codec, or leave WithCodec out")
+		if c == nil {
+			cfg.fail(errors.New("hopper: WithCodec(nil): pass a codec, or leave WithCodec out"))
 		}
 		cfg.codec = c
 	}}
 }
 
-// WithLogger sets where changes of state and faults are logged. They are discarded if it is not given.
+// WithLogger sets where changes of state, faults and losses are logged. The
+// default is slog.Default(), so that none of them is silent.
 func WithLogger(logger *slog.Logger) Option {
 	return Option{func(c *config) {
-		if logger == nil && c.err == nil {
-			c.err = errors.New("hopper: WithLogger(nil): give a logger, or leave WithLogger out")
+		if logger == nil {
+			c.fail(errors.New("hopper: WithLogger(nil): pass a logger, or leave WithLogger out"))
 		}
 		c.logger = logger
 	}}
 }
 
-// A Pump moves items from one channel to another. All its methods are safe for concurrent use.
+var (
+	// ErrStopped says that Close, or the end of the context, ended the pump
+	// before in was closed.
+	ErrStopped = errors.New("hopper: stopped")
+
+	// ErrOutClosed says that somebody else closed out, which only the pump may
+	// do. The item that it was about to send is not lost: it is treated like all
+	// that waits when a pump is stopped.
+	ErrOutClosed = errors.New("hopper: out was closed by somebody else: only the pump may close it")
+)
+
+// An UndeliveredError is the receipt of a pump that was stopped: it says how
+// many items it had received and not delivered.
+type UndeliveredError struct {
+	Items uint64
+	Kept  bool // they are kept for the next start with Resume; else they are lost
+}
+
+func (e *UndeliveredError) Error() string {
+	if e.Kept {
+		return fmt.Sprintf("hopper: %d items not delivered, kept for the next start with Resume", e.Items)
+	}
+	return fmt.Sprintf("hopper: %d items not delivered, lost: Shutdown delivers them, and Resume keeps them where the disk has room", e.Items)
+}
+
+func receipt(items uint64, kept bool) error {
+	if items == 0 {
+		return nil
+	}
+	return &UndeliveredError{Items: items, Kept: kept}
+}
+
+// A DecodeError says that an item of a kept backlog is intact but can't be
+// decoded: its type has changed or is not registered, or the codec has refused.
+// It and all that follow it stay in the backlog.
+type DecodeError struct {
+	Item uint64 // its number in the backlog
+	Err  error  // what the codec said
+}
+
+func (e *DecodeError) Error() string {
+	return fmt.Sprintf("hopper: item %d can't be decoded: %v: the backlog is untouched; start again with what is missing, or with SkipUndecodable",
+		e.Item, e.Err)
+}
+
+// Unwrap returns what the codec said.
+func (e *DecodeError) Unwrap() error { return e.Err }
+
+func decodeError(err error) error {
+	broken := (*backlog.DecodeError)(nil)
+	if !errors.As(err, &broken) {
+		return nil
+	}
+	return &DecodeError{Item: broken.Seq, Err: broken.Err}
+}
+
+// A Pump moves items from one channel to another. All its methods are safe for
+// concurrent use.
 type Pump struct {
 	wake  chan struct{} // of capacity 1: the loop has something to look at
 	state atomic.Int32  // running, draining or closing; only grows
-	board board
-	usage func() (bytes int64, segments int)
+	board board.Board[snapshot]
+	usage func() spill.Usage
 
 	done    chan struct{}
 	err     error // what Wait returns; set before done is closed
@@ -283,7 +448,7 @@ type Pump struct {
 // States of a pump.
 const (
 	running  = iota
-	draining // not receiving any more, delivering what is held
+	draining // receiving no more than in's buffer holds, delivering what waits
 	closing  // ending at once
 )
 
@@ -291,32 +456,44 @@ func (p *Pump) stop(state int32) {
 	for old := p.state.Load(); old < state && !p.state.CompareAndSwap(old, state); {
 		old = p.state.Load()
 	}
+
 	select {
 	case p.wake <- struct{}{}:
 	default:
 	}
 }
 
-// Done returns a channel that is closed when the pump has ended and out is closed.
+// Done returns a channel that is closed when the pump has ended and out is
+// closed.
 func (p *Pump) Done() <-chan struct{} { return p.done }
 
-// Wait blocks until the pump has ended. It returns nil only if every item received was delivered. Otherwise it returns,
-// joined, what ended the pump ([ErrStopped], the context's cause, [ErrOutClosed]) and what was not delivered: [*UndeliveredError] for
-// what it still held, a [*spill.CorruptError] for each stretch that damage on disk has cost.
+// Wait blocks until the pump has ended. It returns nil only if every item
+// received was delivered. Otherwise it returns, joined, what ended the pump
+// ([ErrStopped], the context's cause, [ErrOutClosed], a [*DecodeError]), what was
+// lost and what was kept (an [*UndeliveredError] each, the lost one first), and
+// a [*spill.CorruptError] for each stretch that damage on disk has cost.
 func (p *Pump) Wait() error {
 	<-p.done
 	return p.err
 }
 
-// Shutdown stops receiving and blocks until what is held has been delivered, or until ctx ends: then the pump ends
-// as by [Pump.Close]. It returns nil only if everything was delivered; else what [Pump.Wait] returns, and ctx's cause where that ended it.
+// Shutdown stops receiving, except what stands in in's buffer, and blocks until
+// all that waits has been delivered, or until ctx ends: then the pump ends as by
+// [Pump.Close]. It returns nil only if everything was delivered; else what
+// [Pump.Wait] returns, and ctx's cause where that ended it. A nil ctx is
+// context.Background().
 func (p *Pump) Shutdown(ctx context.Context) error {
+	if ctx == nil {
+		ctx = context.Background()
+	}
+
 	p.stop(draining)
 	select {
 	case <-p.done:
 		return p.err
 	case <-ctx.Done():
 	}
+
 	p.stop(closing)
 	<-p.done
 	if p.err == nil { // the last item went out meanwhile
@@ -325,20 +502,37 @@ func (p *Pump) Shutdown(ctx context.Context) error {
 	return errors.Join(context.Cause(ctx), p.err)
 }
 
-// Close stops the pump and blocks until it has ended. It returns nil if nothing was lost; what [Resume] has kept is not lost. It
-// may be called again, with the same result. It does not wait for a disk that hangs, for longer than a second, or ten with Resume.
+// Close stops the pump and blocks until it has ended. What stands in in's buffer
+// is received first, beyond all limits. With [Resume] everything that waits is
+// kept; without, it is lost. Close returns nil if nothing was lost, else what
+// was. It may be called again, with the same result. It does not wait for a disk
+// that hangs for longer than a second, or ten with Resume.
 func (p *Pump) Close() error {
 	p.stop(closing)
 	<-p.done
 	return p.lossErr
 }
 
-// Stats returns a consistent snapshot: the counts of items are of one moment. It never
-// blocks, nor does it block the pump.
+// Stats returns a consistent snapshot: the counts of items are of one moment,
+// which may lie a moment back while the pump is busy. It never blocks, nor does
+// it block the pump.
 func (p *Pump) Stats() Stats {
-	s := p.board.read()
-	s.DiskBytes, s.Segments = p.usage()
-	return s
+	s := p.board.Read()
+	u := p.usage()
+	return Stats{
+		Received: s.Received, Delivered: s.Delivered,
+		InMemory: s.InMemory, OnDisk: s.OnDisk, Lost: s.Lost, Resumed: s.Resumed,
+		MemoryBytes: s.MemoryBytes, DiskBytes: u.Bytes, Segments: u.Segments,
+		Spilled: s.Spilled, HighWater: s.HighWater, Oldest: s.oldest,
+		Blocked: s.stall.reason != "", Reason: s.stall.reason, BlockedFor: s.stall.total(),
+	}
+}
+
+// A snapshot is what the loop publishes.
+type snapshot struct {
+	backlog.Tally
+	oldest time.Time
+	stall  stall
 }
 
 // String returns Stats as JSON, so that a Pump is an expvar.Var.
@@ -350,22 +544,30 @@ func (p *Pump) String() string {
 	return string(b)
 }
 
-// Stats says what a pump has done and holds. Always,
+// Stats says what a pump has done and what waits. Always,
 //
 //	Received + Resumed == Delivered + InMemory + OnDisk + Lost
 type Stats struct {
 	Received  uint64 // items received from in
 	Delivered uint64 // items sent to out
 	InMemory  uint64 // items waiting in memory
-	OnDisk    uint64 // items waiting in the log, those of its tail that are still in memory included
-	Lost      uint64 // items lost, by damage on disk or by Close without Resume
-	Resumed   uint64 // items found in Dir at the start, those included that turn out to be lost
+	OnDisk    uint64 // items waiting in the log, of which the last may still be in memory
+	Lost      uint64 // items lost, by damage on disk or by a stop without Resume
+	Resumed   uint64 // items found at the start, those included that turn out to be lost
 
 	MemoryBytes int64 // of the items waiting in memory
-	DiskBytes   int64 // of the segment files
-	Segments    int   // number of segment files
+	DiskBytes   int64 // of the backlog's files
+	Segments    int   // number of these files
 
 	Spilled   uint64 // items that ever went to the log
 	HighWater uint64 // most items that ever waited
-	Blocked   bool   // not receiving now: a cap is reached or the disk refuses
+
+	// Oldest is when the oldest waiting item was received; zero if none waits.
+	// It is exact to 10 ms in memory and to 1 % of its age on disk. For an item
+	// found at the start it is when its segment was last written.
+	Oldest time.Time
+
+	Blocked    bool          // not receiving: a limit is reached, the disk refuses, or items can't be encoded
+	Reason     string        // why, and what to do about it; empty unless Blocked
+	BlockedFor time.Duration // in all since the start
 }

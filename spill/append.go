@@ -2,106 +2,94 @@ package spill
 
 import "encoding/binary"
 
-// An Appender frames items into batches of a chunk each. It is for one goroutine.
-type Appender struct {
-	full func(*Batch)  // takes over each batch that is done
-	next func() *Batch // returns an empty batch
-
-	tail   *Batch
-	at     int // offset in the tail's buffer of the frame that is being made
-	prefix int // bytes reserved for its length
-	last   int // size of the last frame
+// An appender frames items into runs of a chunk each. It is the part of a log
+// that its user works on, one item at a time, without a lock.
+type appender struct {
+	tail    *pending // the run being filled; nil while it has no item
+	end     uint64   // number behind the last item appended
+	frameAt int      // offset in the tail's buffer of the frame that is being made
+	prefix  int      // bytes reserved for its length: what the last one took
+	last    int      // size of the last frame
 }
 
-// Begin returns the buffer to which the caller appends the encoding of the item with sequence number
-// seq; then it calls [Appender.Commit], or nothing to leave the item out.
-func (a *Appender) Begin(seq uint64) []byte {
-	if t := a.tail; t.Items > 0 && (len(t.buf)+a.last > maxBuf || t.end() != seq) {
-		a.flush()
+// Begin returns the buffer to which the caller appends the encoding of the item
+// seq. It then calls [Log.Commit], or [Log.Park] if the item can't be encoded.
+//
+// The numbers grow. Only after [Log.Finish] may an item come that belongs in
+// front of all others.
+func (l *Log) Begin(seq uint64) []byte {
+	a := &l.appender
+	if t := a.tail; t != nil && (len(t.buf)+a.last > maxBuf || t.end() != seq) {
+		l.sealTail()
 	}
-	t := a.tail
-	if t.Items == 0 {
-		t.reset(seq)
+	if a.tail == nil {
+		a.tail = l.newPending(seq)
 	}
-	a.at = len(t.buf)
-	if a.prefix == 0 {
-		a.prefix = 1
-	}
-	return append(t.buf, make([]byte, a.prefix)...)
+
+	a.frameAt = len(a.tail.buf)
+	a.prefix = max(a.prefix, 1)
+	return append(a.tail.buf, make([]byte, a.prefix)...)
 }
 
-// Commit adds the item whose encoding was appended to the buffer of Begin.
-func (a *Appender) Commit(b []byte) {
+// Commit adds the item whose encoding was appended to the buffer of Begin. It
+// does not block, and keeps b.
+func (l *Log) Commit(b []byte) {
+	a := &l.appender
 	b = a.setLength(b)
-	a.last = len(b) - a.at
-	if len(b) > maxBuf && a.tail.Items > 0 {
-		done := a.begin()
-		b = append(a.tail.buf, b[a.at:]...) // before done's buffer, which it stands in, has another owner
-		a.full(done)
+	a.last = len(b) - a.frameAt
+
+	if len(b) > maxBuf && a.tail.items > 0 { // it begins a run of its own
+		full := a.tail
+		a.tail = l.newPending(full.end())
+		b = append(a.tail.buf, b[a.frameAt:]...)
+		l.handOver(full)
+	}
+	l.add(b)
+}
+
+// Park adds a placeholder for an item that its owner keeps in memory, in place
+// of Commit.
+func (l *Log) Park() {
+	a := &l.appender
+	l.add(append(a.tail.buf[:a.frameAt], placeholder...))
+}
+
+// add makes b, which ends in another frame, the tail's buffer.
+func (l *Log) add(b []byte) {
+	a := &l.appender
+	if cap(b) != cap(a.tail.buf) {
+		putBuffer(a.tail.buf) // a larger one has taken its place
 	}
 	a.tail.buf = b
-	a.tail.Items++
+	a.tail.items++
+	a.end = max(a.end, a.tail.end())
+
 	if len(b) > maxBuf {
-		a.flush()
+		l.sealTail()
 	}
 }
 
-// setLength writes the length in front of the item, whose size Begin has guessed from the one before.
-func (a *Appender) setLength(b []byte) []byte {
-	size := len(b) - a.at - a.prefix
+// setLength writes the length in front of the item, for which Begin has
+// reserved what the item before needed.
+func (a *appender) setLength(b []byte) []byte {
+	size := len(b) - a.frameAt - a.prefix
 	var length [binary.MaxVarintLen64]byte
 	n := binary.PutUvarint(length[:], uint64(size))
+
 	if n != a.prefix {
 		b = append(b, length[:n]...) // room, if the length is longer
-		copy(b[a.at+n:], b[a.at+a.prefix:a.at+a.prefix+size])
-		b = b[:a.at+n+size]
+		copy(b[a.frameAt+n:], b[a.frameAt+a.prefix:a.frameAt+a.prefix+size])
+		b = b[:a.frameAt+n+size]
 		a.prefix = n
 	}
-	copy(b[a.at:], length[:n])
+	copy(b[a.frameAt:], length[:n])
 	return b
 }
 
-// flush hands the tail over.
-func (a *Appender) flush() { a.full(a.begin()) }
-
-// begin begins a new tail and returns the one before.
-func (a *Appender) begin() (done *Batch) {
-	done = a.tail
-	a.tail = a.next()
-	a.tail.reset(done.end())
-	return done
-}
-
-// A Keep gathers items that are held in memory, for [Log.Close] to write.
-type Keep struct {
-	Appender
-	batches []*Batch
-	skipped uint64
-}
-
-// NewKeep returns an empty Keep.
-func NewKeep() *Keep {
-	k := &Keep{}
-	k.Appender = Appender{full: func(b *Batch) { k.batches = append(k.batches, b) }, next: newBatch, tail: newBatch()}
-	return k
-}
-
-// Skip leaves out an item that can't be encoded, instead of Commit.
-func (k *Keep) Skip() { k.skipped++ }
-
-// AddRest adds the items of b from the sequence number seq on, which Next has not returned yet.
-func (k *Keep) AddRest(b *Batch, seq uint64) {
-	if k.tail.Items > 0 {
-		k.flush()
+// sealTail passes the tail on, if there is one.
+func (l *Log) sealTail() {
+	if t := l.appender.tail; t != nil {
+		l.appender.tail = nil
+		l.handOver(t)
 	}
-	if rest := b.rest(seq); rest.Items > 0 {
-		k.batches = append(k.batches, rest)
-	}
-}
-
-func (k *Keep) done() []*Batch {
-	if k.tail.Items > 0 {
-		k.flush()
-	}
-	return k.batches
 }

@@ -1,126 +1,163 @@
 package spill
 
 import (
-	"encoding/binary"
-	"iter"
+	"sync"
+	"time"
 )
 
-// A Batch is a run of items with consecutive sequence numbers, or, where Err is not nil,
-// the report that such a run was lost.
-type Batch struct {
-	First uint64        // sequence number of the first item
-	Items int           // number of items
-	Err   *CorruptError // not nil: the items are lost, and why
-
-	path   string // the segment it was read from, if any
-	offset int64
-	buf    []byte // room for the headers of a chunk and a payload, then frames
-	pos    int    // in buf, of the next frame
-
-	plain  bool   // to be stored uncompressed; set before it is packed
-	chunks []byte // what it makes, once it is packed; nil where that would be too much to hold
-	packed bool   // the writer may have it. Guarded by Log.mu
-	refs   int    // users of buf: the caller, and those who compress or write it. Guarded by Log.mu
-}
-
-func (b *Batch) end() uint64 { return b.First + uint64(b.Items) }
-
-func (b *Batch) frames() []byte { return b.buf[framesAt:] }
-
-func (b *Batch) reset(first uint64) {
-	*b = Batch{First: first, buf: b.buf[:framesAt], pos: framesAt, refs: b.refs}
-}
-
-// Next returns the bytes of the next item. They are valid until the batch is released. It must be
-// called at most Items times.
-func (b *Batch) Next() []byte {
-	// Most items are shorter than 128 bytes, or than 16 KiB: Uvarint is not inlined.
-	size, n := uint64(b.buf[b.pos]), 1
-	if size >= 0x80 {
-		size, n = binary.Uvarint(b.buf[b.pos:])
-	}
-	at := b.pos + n
-	b.pos = at + int(size)
-	return b.buf[at:b.pos:b.pos]
-}
-
-// MaxPrefix bounds the bytes of a frame beside its item's.
-const MaxPrefix = 3
-
-// Unsaved returns the number of bytes that Next has not returned yet, of a batch that comes from memory.
-func (b *Batch) Unsaved() int64 {
-	if b.path != "" || b.Err != nil {
-		return 0
-	}
-	return int64(len(b.buf) - b.pos)
-}
-
-// Corrupt returns the error that says that the item with sequence number seq, which the
-// batch holds, can't be understood.
-func (b *Batch) Corrupt(seq uint64, err error) *CorruptError {
-	return &CorruptError{Path: b.path, Offset: b.offset, First: seq, Items: 1, Err: err}
-}
-
-// rest returns a batch of the items that Next has not returned yet, the first of which has
-// the sequence number seq.
-func (b *Batch) rest(seq uint64) *Batch {
-	r := newBatch()
-	r.reset(seq)
-	r.buf = append(r.buf, b.buf[b.pos:]...)
-	r.Items = int(b.end() - seq)
-	return r
-}
-
-// pack makes the batch's chunks: where it stands if it is one that is stored plain, else in dst's memory.
-func (b *Batch) pack(tag uint32, dst []byte) {
-	for raw := range b.payloads(tag) {
-		if b.plain && b.fits() {
-			b.chunks = b.buf
-			putChunkHeader(b.chunks, typeUncompressed, checksum(raw))
-			return
-		}
-		dst = appendChunk(dst, raw, b.plain)
-	}
-	b.chunks = dst
-}
-
-// fits reports whether the batch makes a single chunk.
-func (b *Batch) fits() bool { return len(b.buf) <= maxBuf }
-
-// payloads returns those of the chunks that the batch makes, each valid until the next.
-func (b *Batch) payloads(tag uint32) iter.Seq[[]byte] {
-	return func(yield func([]byte) bool) {
-		if b.fits() {
-			raw := b.buf[payloadAt:]
-			putPayloadHeader(raw, payload{first: b.First, count: uint32(b.Items), tag: tag})
-			yield(raw)
-			return
-		}
-		frame, raw := b.frames(), make([]byte, maxPayload)
-		for at := 0; at < len(frame); at += maxFrames {
-			n := copy(raw[payloadHeaderLen:], frame[at:])
-			p := payload{first: b.First, offset: uint64(at), tag: tag}
-			if at+n == len(frame) {
-				p.count = 1
-			}
-			putPayloadHeader(raw, p)
-			if !yield(raw[:payloadHeaderLen+n]) {
-				return
-			}
-		}
-	}
-}
-
-// Offsets in the buffer of a batch.
+// Offsets in the buffer of a run. The room in front of the frames is for the
+// headers of a chunk, so that a chunk can be made where the frames stand.
 const (
 	payloadAt = chunkHeaderLen + checksumLen
 	framesAt  = payloadAt + payloadHeaderLen
-	maxBuf    = payloadAt + maxPayload // of a batch that fits into a chunk
+	maxBuf    = payloadAt + maxPayload // of a run that fits into a chunk
 )
 
-// chunkSlack is the room behind a full chunk for the item that no longer fits into it. With it, a buffer is 9 of the runtime's pages.
-const chunkSlack = 8<<10 - payloadAt
+// bufSize is the size of all shared buffers: enough for the longest chunk, or
+// for a full run and the item that no longer fits into it. It is a whole number
+// of the runtime's pages.
+const bufSize = 80 << 10
 
-func newBatch() *Batch {
-	return &Batch{buf: make([]byte, framesAt, maxBuf+chunkSlack), pos: framesAt}
+// buffers are shared by all logs of the process, and given back to the runtime
+// when nobody has used them for two collections.
+var buffers = sync.Pool{New: func() any { return new([bufSize]byte) }}
+
+func getBuffer() []byte { return buffers.Get().(*[bufSize]byte)[:] }
+
+// putBuffer gives a buffer back. One of another size, which an item larger than
+// a chunk has needed or a codec has put in its place, is left to the collector.
+func putBuffer(b []byte) {
+	if cap(b) == bufSize {
+		buffers.Put((*[bufSize]byte)(b[:bufSize]))
+	}
+}
+
+// A run is a run of whole items with consecutive numbers, in memory.
+type run struct {
+	first uint64
+	items int
+	buf   []byte // room for the headers of a chunk, then the frames
+}
+
+func (r *run) end() uint64 { return r.first + uint64(r.items) }
+
+func (r *run) frames() []byte { return r.buf[framesAt:] }
+
+// fits reports whether the run makes a single chunk.
+func (r *run) fits() bool { return len(r.buf) <= maxBuf }
+
+// skip drops the items below seq.
+func (r *run) skip(seq uint64) (rest []byte) {
+	rest = r.frames()
+	for n := r.first; n < seq; n++ {
+		_, _, rest = cutFrame(rest)
+	}
+	return rest
+}
+
+// A pending run is on its way to the store. It stays in memory until it is
+// stored or all of its items are done:
+//
+//	filling ──seal──▶ sealed ──claim──▶ packing ──▶ packed ──▶ writing ──▶ stored
+//	                    │                  │           │          ▲
+//	                    └──── flush: packed as it is written ─────┘
+//
+// From sealed on it is only read, by up to two at a time beside the queue: the
+// user of the log, by a cursor, and whoever packs or writes it. It can leave the
+// queue in any state, when its items are done; the last user gives the memory
+// back.
+type pending struct {
+	run
+
+	state  state
+	users  int
+	plain  bool   // to be stored uncompressed
+	packed []byte // the chunk; nil unless state is packed or writing, or where it would be too much to hold
+}
+
+type state uint8
+
+const (
+	filling state = iota
+	sealed
+	packing
+	packed
+	writing
+	stored
+)
+
+// pack makes the run's chunk: where it stands if it is to be plain, else in dst.
+func (p *pending) pack(tag uint32, dst []byte) {
+	if !p.fits() {
+		return // chunk by chunk, as it is written
+	}
+
+	for raw := range payloads(p.buf, p.first, p.items, tag) {
+		if p.plain {
+			p.packed = p.buf
+			putChunkHeader(p.packed, typeUncompressed, Checksum(raw))
+		} else {
+			p.packed = appendChunk(dst[:0], raw, false)
+		}
+	}
+}
+
+// batch returns the run as the store gets it.
+func (p *pending) batch(tag uint32) *Batch {
+	return &Batch{First: p.first, Items: p.items, tag: tag, buf: p.buf, packed: p.packed}
+}
+
+// loaded is a run that was read from the store, or the report that its items
+// are lost.
+type loaded struct {
+	run
+	next   uint64   // the first item that was asked for
+	at     Position // of the run's first chunk
+	stored time.Time
+	lost   *CorruptError
+}
+
+// A Cursor walks the items of a run. It is for one goroutine.
+type Cursor struct {
+	Seq    uint64    // number of the current item
+	Left   int       // how many remain, the current one included
+	Path   string    // what it was read from; empty if it never left memory
+	Offset int64     // and where
+	Stored time.Time // when it was stored, as far as the store knows; zero if it never left memory
+
+	frames []byte // of the remaining items
+	mem    *pending
+	load   *loaded
+}
+
+func (p *pending) cursor(seq uint64) *Cursor {
+	seq = max(seq, p.first)
+	return &Cursor{Seq: seq, Left: int(p.end() - seq), frames: p.skip(seq), mem: p}
+}
+
+func (r *loaded) cursor() *Cursor {
+	return &Cursor{
+		Seq: r.next, Left: int(r.end() - r.next), frames: r.skip(r.next), load: r,
+		Path: r.at.Path, Offset: r.at.Offset, Stored: r.stored,
+	}
+}
+
+// Item returns the current item, of which there must be one. Its bytes are
+// valid until the cursor is given back. A parked item has none.
+func (c *Cursor) Item() (item []byte, parked bool) {
+	item, parked, _ = cutFrame(c.frames)
+	return item, parked
+}
+
+// Advance goes on to the next item.
+func (c *Cursor) Advance() {
+	_, _, c.frames = cutFrame(c.frames)
+	c.Seq++
+	c.Left--
+}
+
+// Corrupt returns the error that says that the current item can't be
+// understood.
+func (c *Cursor) Corrupt(err error) *CorruptError {
+	return &CorruptError{Path: c.Path, Offset: c.Offset, First: c.Seq, Items: 1, Err: err}
 }

@@ -1,149 +1,262 @@
 package spill
 
 import (
+	"context"
+	"encoding/binary"
 	"errors"
-	"io"
-	"io/fs"
+	"fmt"
+	"iter"
 	"slices"
+	"time"
 )
 
-// get fills b with the oldest items from next on, or with the report that they are lost. !ok
-// means that there are none yet. An error is one that will pass: the caller tries again.
-func (s *dirStore) get(b *Batch, next uint64) (ok bool, err error) {
+// A reader turns the chunks of a store back into runs of items, those put
+// together again that run over several chunks. What it does not find it reports
+// as lost, in exact ranges.
+type reader struct {
+	store Store
+	tag   uint32
+
+	seq  uint64   // the next item to be found
+	pos  Position // of what is to be decoded next
+	buf  []byte   // to read into; nil while nothing is read
+	rest []byte   // chunks that have been read and not decoded
+	last uint64   // not 0: behind rest there is nothing of items below this
+	time time.Time
+
+	why   error    // the first damage since the last run that was found
+	whyAt Position // and where
+
+	part part
+}
+
+// seek makes seq the next item to be found, at pos or, if that is zero, wherever
+// the store has it.
+func (r *reader) seek(seq uint64, pos Position) {
+	r.seq, r.pos, r.rest, r.last = seq, pos, nil, 0
+	r.why, r.part = nil, part{}
+}
+
+// drop gives the reader's memory back.
+func (r *reader) drop() {
+	r.seek(r.seq, r.pos)
+	putBuffer(r.buf)
+	r.buf = nil
+}
+
+// next returns the next items, in into's buffer or in one of their own where
+// they need more, or the report that they are lost. It returns nil where it has
+// only learned where to go on: there may be no more. An error is one that will
+// pass.
+func (r *reader) next(ctx context.Context, into []byte) (*loaded, error) {
 	for {
-		seg, end := s.segmentFor(next)
-		if seg == nil {
-			return false, nil
-		}
-		next = max(next, seg.first)
-		if seg.missing != nil {
-			s.lost(b, seg, next, end, 0, seg.missing)
-			return true, nil
-		}
-		if seg != s.cur {
-			if err := s.enter(seg); scarce(err) {
-				return false, err
-			} else if err != nil {
-				s.retain(seg, err)
-				s.lost(b, seg, next, end, 0, err)
-				return true, nil
+		if len(r.rest) == 0 {
+			lost, err := r.read(ctx)
+			if lost != nil || err != nil || len(r.rest) == 0 {
+				return lost, err
 			}
-			if why := seg.damage; why != nil {
-				seg.damage = nil // told once
-				s.lost(b, seg, next, next, 0, why)
-				return true, nil
-			}
-			continue // end may be past by now: it must go with the reader's limit
 		}
-		if s.fill(b, seg, next, end) {
-			return true, nil
+
+		if found := r.decode(into); found != nil {
+			return found, nil
 		}
 	}
 }
 
-// segmentFor returns the segment that has the oldest items from next on, and where it ends by
-// now; the reader may read up to there. It lets go of the file where there is none.
-func (s *dirStore) segmentFor(next uint64) (seg *segment, end uint64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, seg := range s.segments {
-		if seg.end <= next {
-			continue
+// read gets the next extent, when the last one has been decoded.
+func (r *reader) read(ctx context.Context) (lost *loaded, err error) {
+	if last := r.last; last != 0 {
+		r.last, r.pos, r.part = 0, Position{}, part{}
+		if r.seq < last {
+			return r.lose(last), nil
 		}
-		if seg == s.cur {
-			s.reader.limit = seg.size
-		}
-		return seg, seg.end
 	}
-	return nil, 0
-}
 
-// leave lets go of the file that was read last if it has been read to its end, or is gone.
-func (s *dirStore) leave() {
-	s.mu.Lock()
-	done := s.cur != nil && s.cur != s.active &&
-		(s.reader.off >= s.cur.size || !slices.Contains(s.segments, s.cur))
-	s.mu.Unlock()
-	if done {
-		s.release(s.cur)
-		s.cur = nil
+	if r.buf == nil {
+		r.buf = getBuffer()
 	}
-}
+	ext, err := r.store.Read(ctx, r.seq, r.pos, r.buf)
+	if err != nil {
+		return nil, err
+	}
 
-// retain keeps a file that couldn't be read from being deleted.
-func (s *dirStore) retain(seg *segment, err error) {
-	if errors.Is(err, fs.ErrNotExist) {
-		return
+	skipped := ext.First > r.seq
+	r.seq = max(r.seq, ext.First)
+	r.rest, r.pos, r.last, r.time = ext.Chunks, ext.At, ext.End, ext.Stored
+	if ext.Err != nil {
+		r.note(ext.Err, ext.At)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	seg.retain = true
-}
 
-// enter makes seg the segment that is read.
-func (s *dirStore) enter(seg *segment) error {
-	if err := s.acquire(seg); err != nil {
-		return err
-	}
-	if s.cur != nil {
-		s.release(s.cur)
-	}
-	s.mu.Lock()
-	limit := seg.size
-	s.mu.Unlock()
-	s.cur, s.reason = seg, nil
-	s.reader.part = nil
-	s.reader.reset(seg.f, seg.start, limit)
-	return nil
-}
-
-// fill reads on in the current segment until it has a run with items from next on, or
-// knows that items are lost. false: what it read was not needed.
-func (s *dirStore) fill(b *Batch, seg *segment, next, end uint64) bool {
-	off := s.reader.off
-	r, err := s.reader.next(b.buf[payloadAt:maxBuf])
 	switch {
-	case err == io.EOF:
-		s.lost(b, seg, next, end, s.at, s.reason)
-		return true
-	case err != nil:
-		if s.reason == nil {
-			s.reason, s.at = err, r.at
+	case ext.End > r.seq || skipped || len(ext.Chunks) > 0:
+		return nil, nil
+	case ext.Err != nil:
+		return r.lose(r.seq), nil // nothing but the notice
+	}
+	return nil, errors.New("internal error: the store has nothing where it should have items")
+}
+
+// note keeps the first reason for what may turn out to be lost.
+func (r *reader) note(err error, at Position) {
+	if r.why == nil {
+		r.why, r.whyAt = err, at
+	}
+}
+
+// lose reports the items up to end as lost.
+func (r *reader) lose(end uint64) *loaded {
+	if r.why == nil {
+		r.note(errors.New("items are missing"), r.pos)
+	}
+	lost := &CorruptError{
+		Path: r.whyAt.Path, Offset: r.whyAt.Offset,
+		First: r.seq, Items: end - r.seq, Err: r.why,
+	}
+
+	r.seq, r.why, r.part = end, nil, part{}
+	return &loaded{next: lost.First, at: r.pos, lost: lost}
+}
+
+// decode decodes one chunk. It returns nil if the chunk was not needed, is
+// damaged, or is no more than a part of an item.
+func (r *reader) decode(into []byte) *loaded {
+	n, err := ChunkLen(r.rest)
+	if err == nil && n > len(r.rest) {
+		err = ErrTorn
+	}
+	if err != nil { // the store should have told; nothing behind can be found
+		r.note(err, r.pos)
+		r.pos.Offset += int64(len(r.rest))
+		r.rest = nil
+		return nil
+	}
+
+	p, err := DecodeChunk(into[payloadAt:maxBuf], r.rest[:n])
+	if err == nil && p.Tag != r.tag {
+		err = errTag
+	}
+	if err == nil && p.Offset == 0 && p.First > r.seq {
+		return r.lose(p.First) // the chunk is decoded again once that is told
+	}
+
+	at := r.pos
+	r.rest = r.rest[n:]
+	r.pos.Offset += int64(n)
+
+	var found run
+	if err == nil {
+		found, at, err = r.assemble(p, at, into)
+	}
+	if err != nil {
+		r.part = part{}
+		r.note(err, at)
+		return nil
+	}
+	if found.items == 0 || found.end() <= r.seq {
+		return nil
+	}
+
+	next := r.seq
+	r.seq, r.why = found.end(), nil
+	return &loaded{run: found, next: max(next, found.first), at: at, stored: r.time}
+}
+
+// A part is the beginning of an item that runs over several chunks.
+type part struct {
+	seq uint64
+	at  Position // of its first chunk
+	buf []byte   // as a run's; nil: there is none
+	all uint64   // how long buf will be, as the frame claims
+}
+
+// assemble returns the payload's items, which stand in into, or the item whose
+// last part it is, in memory of its own. There is none yet if items is 0.
+func (r *reader) assemble(p Payload, at Position, into []byte) (run, Position, error) {
+	if p.whole() {
+		r.part = part{}
+		return run{p.First, int(p.Count), into[:framesAt+len(p.Frames)]}, at, nil
+	}
+
+	if p.Offset == 0 {
+		size, n := binary.Uvarint(p.Frames)
+		r.part = part{seq: p.First, at: at, buf: make([]byte, framesAt), all: framesAt + uint64(n) + size}
+	}
+	part := &r.part
+	if part.buf == nil || p.First != part.seq || p.Offset != uint64(len(part.buf)-framesAt) {
+		return run{}, at, errors.New("part of an item whose other parts are missing")
+	}
+
+	part.add(p.Frames)
+	if p.Count == 0 {
+		return run{}, at, nil
+	}
+	item := run{part.seq, 1, part.buf}
+	at = part.at
+	r.part.buf = nil
+	return item, at, checkLarge(item.frames())
+}
+
+// add makes room for twice what has really been read at most, whatever length
+// the frame claims.
+func (p *part) add(frames []byte) {
+	read := uint64(len(p.buf) + len(frames))
+	if read > uint64(cap(p.buf)) && read < p.all {
+		p.buf = slices.Grow(p.buf, len(frames)+int(min(p.all-read, read)))
+	}
+	p.buf = append(p.buf, frames...)
+}
+
+// checkLarge checks the frame of an item that ran over several chunks, as only
+// one that is too large for a chunk does.
+func checkLarge(frame []byte) error {
+	if len(frame) <= maxFrames {
+		return errors.New("small item in parts")
+	}
+	return checkFrames(frame, 1)
+}
+
+// An Item is one item of a store.
+type Item struct {
+	Seq    uint64 // its number
+	Bytes  []byte // valid until the next item
+	Parked bool   // it was in the memory of a process that has ended; there are no bytes
+}
+
+// Items returns the items of a range that an open store holds, in order. In
+// place of items that are lost comes a [*CorruptError], behind which the
+// iteration goes on; any other error ends it.
+func Items(ctx context.Context, s Store, label string, r Range) iter.Seq2[Item, error] {
+	return func(yield func(Item, error) bool) {
+		rd := reader{store: s, tag: Checksum([]byte(label))}
+		rd.seek(r.Next, Position{})
+		into := getBuffer()
+		defer putBuffer(into)
+		defer rd.drop()
+
+		for rd.seq < r.End {
+			found, err := rd.next(ctx, into)
+			if err != nil {
+				yield(Item{}, fmt.Errorf("spill: read item %d: %w", rd.seq, err))
+				return
+			}
+			if found != nil && !found.yield(yield) {
+				return
+			}
 		}
-		return false
-	case r.end() <= next:
-		return false
-	case r.first > next:
-		s.reader.off = off // to be read again once the loss has been told
-		s.lost(b, seg, next, r.first, s.at, s.reason)
-		return true
 	}
-	s.reason = nil
-	if r.buf != nil {
-		b.buf, s.reader.part = r.buf, b.buf[:framesAt]
+}
+
+// yield yields the run's items, or the report of their loss.
+func (r *loaded) yield(yield func(Item, error) bool) bool {
+	if r.lost != nil {
+		return yield(Item{}, r.lost)
 	}
-	b.take(r, int(next-r.first), seg.path)
+
+	for c := r.cursor(); c.Left > 0; c.Advance() {
+		item, parked := c.Item()
+		if !yield(Item{c.Seq, item, parked}, nil) {
+			return false
+		}
+	}
 	return true
-}
-
-func (s *dirStore) lost(b *Batch, seg *segment, from, to uint64, at int64, why error) {
-	if why == nil {
-		why = errors.New("items are missing")
-	}
-	if failed := (ioError{}); errors.As(why, &failed) {
-		s.retain(seg, why)
-	}
-	s.reason = nil
-	b.reset(from)
-	b.Items = int(to - from)
-	b.Err = &CorruptError{Path: seg.path, Offset: at, First: from, Items: to - from, Err: why}
-	s.cfg.Logger.Error("hopper: damaged segment", "error", b.Err)
-}
-
-// take makes the run the batch's content, but for its first skip items. The run stands in the batch's buffer.
-func (b *Batch) take(r run, skip int, path string) {
-	b.reset(r.first + uint64(skip))
-	b.Items, b.path, b.offset = r.count-skip, path, r.at
-	b.buf = b.buf[:framesAt+len(r.frames)]
-	b.pos = len(b.buf) - len(skipFrames(r.frames, skip))
 }

@@ -1,524 +1,183 @@
 package spill
 
 import (
-	"errors"
-	"fmt"
-	"os"
-	"path/filepath"
-	"slices"
-	"sync"
-	"sync/atomic"
+	"context"
+	"time"
 )
 
-// A store keeps batches of items, each as its chunks, in order. The embedded default is dirStore; another engine can
-// stand in its place. put, trim, uncap, seal and close belong to one goroutine, get and leave to another
-// (until close), the rest is safe for concurrent use.
-type store interface {
-	put(b *Batch) error                             // appends the batch, whole or not at all
-	trim(acked uint64) error                        // deletes what holds only items below acked
-	uncap()                                         // from here on MaxDisk and KeepFree are no reason to refuse
-	seal()                                          // makes durable all that was put
-	close(left receipt, kept bool) error            // keeps what is left, or deletes everything
-	get(b *Batch, next uint64) (ok bool, err error) // fills b with the oldest items from next on; !ok: there are none yet
-	leave()                                         // nothing is to be read for some time
+// A Store keeps the batches of a [Log] and gives them back. The directory of
+// package spill/segment is one; the contract below is all that another has to
+// meet, and package spill/storetest checks it.
+//
+// A store sees numbered items only as chunks: opaque bytes that carry their own
+// checksums and numbers. It appends them, reads them back by number, and trims
+// the oldest. It need not look inside, nor detect damage: whoever reads the
+// chunks does.
+//
+// Calls. Open comes first and once, Close last and once. In between one
+// goroutine at a time calls Append, Trim and Lift, and another, at the same
+// time, Read. Usage may be called from anywhere, before Open and after Close
+// too; the log calls it with a lock held. All other methods but Lift may block;
+// they should return when their context ends. The log keeps its own promises
+// while they block.
+//
+// Numbers. Items are numbered without limit below 1<<63. The numbers of
+// successive batches grow, mostly without a gap. A gap means that nobody waits
+// for the items in it. Only at the end, after Lift, may batches come whose
+// numbers lie below those of earlier ones: they are items that the log's user
+// held in memory. An item may come twice, also after a restart, in batches with
+// other bounds: it is the same item then.
+type Store interface {
+	// Open takes the store into use and returns what an earlier log has left in
+	// it. The label names the kind of the items. Open fails with a [*LabelError]
+	// if the store holds items of another kind, with [ErrVersion] if a newer
+	// program wrote them, with [ErrLocked] if another log is using the store,
+	// and, if keep is false, with [ErrNotResumed] if an earlier log left items
+	// on purpose. A store whose Open has failed holds no resources and may be
+	// dropped without Close.
+	Open(ctx context.Context, label string, keep bool) (Range, error)
 
-	end() uint64         // sequence number behind the last item
-	free() uint64        // from here on, sequence numbers may be put
-	has(seq uint64) bool // whether the item is stored
-	trimAt() uint64      // trim frees something once acked has got here
-	usage() (bytes int64, segments int)
+	// Append adds the batches in their order, each whole or not at all. It
+	// returns how many of them, from the first on, are stored, and the reason if
+	// and only if that is not all. Several batches come in one call, so that a store with a
+	// long way to go can have them under way together. It must not return while
+	// it doesn't know: after a time-out it finds out what has become of a batch,
+	// or counts it as not stored and recognises it if it comes again. The log
+	// calls again after a pause, with the same batches or later ones; after Lift
+	// only a few times, so that a store which can do better should, until the
+	// context ends. The chunks of a batch belong to the log again once Append
+	// returns.
+	Append(ctx context.Context, batches []*Batch) (stored int, err error)
+
+	// Read returns chunks in which the item seq is to be found, or else the
+	// first items behind it. The log asks only for what is there: seq lies below
+	// the end of what Open has returned or Append has stored. The chunks may be
+	// in buf, which has room for [MaxChunk] bytes or more, or in memory of the
+	// store's own; either way they stay as they are until the next Read. See
+	// [Extent] for how from leads from one Read to the next. An error means
+	// "not now": the log asks again after a pause. What can't be read for good
+	// is reported as damage, in Extent.Err.
+	Read(ctx context.Context, seq uint64, from Position, buf []byte) (Extent, error)
+
+	// Trim says that all items below acked are done. The store deletes what
+	// holds no others and gives the space back. What can't be deleted now it
+	// deletes in a later Trim; the error is for the log to report.
+	Trim(ctx context.Context, acked uint64) error
+
+	// Lift says that the log is ending: from here on the limits that the store
+	// sets itself, such as a size or space to leave to others, are no reason to
+	// refuse what remains.
+	Lift()
+
+	// Usage returns the space in use. It never blocks.
+	Usage() Usage
+
+	// Close ends the store. If keep is false it deletes everything. Otherwise
+	// exactly the items from next up to, not including, end are left: Close
+	// makes them durable, and the next Open returns them. Equal numbers mean
+	// that nothing is known to be left beyond what Append has stored from next
+	// on. keep is what Open was given. Close lets go of locks, files and
+	// goroutines, also if the context has ended: then what was appended is as
+	// after a crash. The store may not be used afterwards, whatever Close
+	// returns.
+	Close(ctx context.Context, keep bool, next, end uint64) error
 }
 
-var (
-	errMaxDisk  = errors.New("spill: MaxDisk is reached")
-	errKeepFree = errors.New("spill: free disk space is down to KeepFree")
-)
+// A Range is what Open finds in a store.
+type Range struct {
+	Next  uint64 // number of the oldest item; equal to End if there is none
+	End   uint64 // the least number that the next item to be appended may have
+	Items uint64 // how many items are there, those included that turn out to be lost
 
-// dirStore is a store in a directory of segment files.
-type dirStore struct {
-	cfg  Config
-	fs   fsys
-	tag  uint32 // checksum of cfg.Label
-	lock *os.File
+	Oldest time.Time // when the oldest was stored, as far as the store can tell
 
-	// Of the goroutine that writes.
-	out     []byte     // a chunk on its way to the file, where the batch does not bring it
-	doomed  []*segment // could not be removed yet
-	receipt *receipt   // the one on disk, which vouches for the oldest segments, or nil
-	acked   uint64
-	above   uint64 // the names of files that are left alone stand below
-
-	mu       sync.Mutex // never held over I/O
-	segments []*segment // oldest first
-	active   *segment   // the last one, while it is appended to
-	last     uint64     // behind the last item ever put
-
-	oldest atomic.Uint64 // end of the oldest segment
-	bytes  atomic.Int64
-	files  atomic.Int64
-
-	// Of the goroutine that reads.
-	cur    *segment
-	reader runReader
-	reason error // the first damage since the last run that was read
-	at     int64 // and its offset
+	// Crashed says that the log before this one ended without Close, so that
+	// what it held in memory is missing, and that the first Repeated items may
+	// have been delivered before.
+	Crashed  bool
+	Repeated uint64
 }
 
-func (s *dirStore) end() uint64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.last
+// A Position is a place in a store: a byte offset in something with a name,
+// such as a file or a stream.
+type Position struct {
+	Path   string
+	Offset int64 // in bytes
 }
 
-func (s *dirStore) free() uint64 { return max(s.end(), s.above) }
+// An Extent is what one Read returns: a stretch of whole chunks, in the order
+// of their items, without a skipped number in between.
+//
+// If End is 0 there is more to read for items behind these chunks, of which
+// there is at least one: the next Read gets the position behind them.
+//
+// Otherwise that was all there is of items below End: whichever of them the
+// caller has not found is lost, for the reason Err if it is not nil. The next
+// Read is for End or a later item, and its position is zero. A store that
+// ignores positions returns everything up to End in one Extent.
+//
+// Err comes without chunks. With an End of 0 it reports, once, damage that has
+// cost no item.
+type Extent struct {
+	// First is the number of the first item to be expected here. Numbers from
+	// the one asked for up to it were skipped when the items were appended, or
+	// have been trimmed: that is no loss. It may be 0 if there are none.
+	First uint64
 
-func (s *dirStore) has(seq uint64) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, seg := range s.segments {
-		if seg.first <= seq && seq < seg.end && seg.missing == nil {
-			return true
-		}
-	}
-	return false
+	Chunks []byte
+	At     Position  // of Chunks, or of what can't be read
+	End    uint64    // nothing below it remains to be read; 0 if there may be
+	Stored time.Time // when, as far as the store can tell
+	Err    error     // not nil: why the rest can't be read
 }
 
-func (s *dirStore) uncap() { s.cfg.MaxDisk, s.cfg.KeepFree = -1, 0 }
-
-func (s *dirStore) trimAt() uint64 { return s.oldest.Load() }
-
-func (s *dirStore) usage() (int64, int) { return s.bytes.Load(), int(s.files.Load()) }
-
-// put appends the batch's chunks to the active segment, and cuts it back to what it
-// was if that fails. A segment has no gaps: a batch that does not continue it begins another.
-func (s *dirStore) put(b *Batch) error {
-	if a := s.active; a != nil && (a.end != b.First || a.size >= s.cfg.SegmentSize) {
-		s.sealActive()
-	}
-	if s.active == nil {
-		if err := s.create(b.First); err != nil {
-			return err
-		}
-	}
-	written, err := s.write(b)
-	if err != nil {
-		s.cut(written)
-		return err
-	}
-	a := s.active
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	a.size += written
-	a.end = b.end()
-	s.last = max(s.last, a.end)
-	a.frames += uint64(len(b.frames()))
-	s.noteOldest()
-	return nil
+// Usage is the space that a store takes.
+type Usage struct {
+	Bytes    int64  // in all
+	Limit    int64  // of Bytes, set by the store itself; negative if there is none, 0 refuses all
+	Segments int    // the pieces that can be deleted one by one
+	TrimAt   uint64 // Trim frees something once acked has reached this, not before; math.MaxUint64 if there is nothing to free
 }
 
-// noteOldest publishes when trim is worth calling. It wants mu.
-func (s *dirStore) noteOldest() {
-	at := ^uint64(0)
-	if len(s.segments) > 0 {
-		at = s.segments[0].end
-	}
-	s.oldest.Store(at)
+// A Batch is a run of whole items on its way to a store.
+type Batch struct {
+	First uint64 // number of the first item
+	Items int    // how many; their numbers are consecutive
+
+	tag    uint32 // checksum of the label
+	buf    []byte // room for the headers of a chunk, then the frames
+	packed []byte // the chunk, if it has been made already
 }
 
-// write appends the batch's chunks to the active segment, one by one where they are not at hand: its only item may be of any size.
-func (s *dirStore) write(b *Batch) (written int64, err error) {
-	if b.chunks != nil {
-		return s.flush(b.chunks, 0)
-	}
-	for raw := range b.payloads(s.tag) {
-		s.out = appendChunk(s.out[:0], raw, b.plain)
-		if written, err = s.flush(s.out, written); err != nil {
-			break
-		}
-	}
-	return written, err
-}
+// End returns the number behind the last item.
+func (b *Batch) End() uint64 { return b.First + uint64(b.Items) }
 
-// flush writes out, if there is room for it and a footer.
-func (s *dirStore) flush(out []byte, written int64) (int64, error) {
-	if err := s.room(int64(len(out)) + footerLen); err != nil {
-		return written, err
-	}
-	n, err := s.active.f.Write(out)
-	s.addBytes(s.active, int64(n))
-	return written + int64(n), err
-}
-
-func (s *dirStore) addBytes(seg *segment, n int64) {
-	seg.disk += n
-	s.bytes.Add(n)
-}
-
-// room reports why n more bytes may not be written, if they may not.
-func (s *dirStore) room(n int64) error {
-	if s.cfg.MaxDisk >= 0 && s.bytes.Load()+n > s.cfg.MaxDisk {
-		return errMaxDisk
-	}
-	if s.cfg.KeepFree == 0 {
-		return nil // the file system itself will say so
-	}
-	avail, total, err := s.fs.Free(s.cfg.Dir)
-	if err != nil {
-		return err
-	}
-	if avail-n < s.keepFree(total) {
-		return errKeepFree
-	}
-	return nil
-}
-
-func (s *dirStore) keepFree(total int64) int64 {
-	if s.cfg.KeepFree >= 0 {
-		return s.cfg.KeepFree
-	}
-	return min(DefaultKeepFree, total/20)
-}
-
-// cut takes back what a failed put wrote. If that fails too, the segment ends here: the watermark
-// keeps readers from the torn tail.
-func (s *dirStore) cut(written int64) {
-	a := s.active
-	if a.size == a.start { // nothing in it yet
-		s.abandon(a)
+// Chunks yields the batch's chunks, each valid until the next. There is one,
+// unless the batch is a single item too large for a chunk.
+func (b *Batch) Chunks(yield func([]byte) bool) {
+	if b.packed != nil {
+		yield(b.packed)
 		return
 	}
-	if written == 0 {
-		return
-	}
-	if err := a.f.Truncate(a.size); err != nil {
-		s.cfg.Logger.Error("hopper: can't cut back a segment after a failed write: it is closed as it is", "path", a.path, "error", err)
-		s.detach()
-		return
-	}
-	s.addBytes(a, a.size-a.disk)
-}
 
-// detach ends the active segment without a footer.
-func (s *dirStore) detach() {
-	s.mu.Lock()
-	a := s.active
-	s.active = nil
-	s.mu.Unlock()
-	s.release(a)
-}
-
-// abandon removes a segment that holds nothing.
-func (s *dirStore) abandon(a *segment) {
-	s.mu.Lock()
-	s.segments = s.segments[:len(s.segments)-1]
-	s.noteOldest()
-	s.mu.Unlock()
-	s.detach()
-	s.remove(a)
-}
-
-// create begins a segment.
-func (s *dirStore) create(first uint64) error {
-	s.mu.Lock()
-	h := header{first: first, follows: s.before(first), acked: s.acked, kept: s.cfg.Keep, label: s.cfg.Label}
-	s.mu.Unlock()
-	b := appendHeader(nil, h)
-	if err := s.room(int64(len(b)) + footerLen); err != nil {
-		return err
-	}
-	seg := &segment{path: filepath.Join(s.cfg.Dir, segmentName(first)), first: first, end: first, start: int64(len(b)), label: h.label, refs: 1}
-	var err error
-	if seg.f, err = s.createFile(seg.path); err != nil {
-		return err
-	}
-	s.files.Add(1)
-	n, err := seg.f.Write(b)
-	s.addBytes(seg, int64(n))
-	if err == nil {
-		err = s.syncDir()
-	}
-	if err != nil {
-		s.release(seg)
-		s.remove(seg)
-		return err
-	}
-	seg.size = seg.start
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.segments, s.active = append(s.segments, seg), seg
-	s.noteOldest()
-	return nil
-}
-
-// before returns where the log goes on to first from. Close puts last what comes first. It wants mu.
-func (s *dirStore) before(first uint64) uint64 {
-	if s.last <= first {
-		return s.last
-	}
-	at := uint64(0)
-	for _, seg := range s.segments {
-		if seg.first < first {
-			at = max(at, min(seg.end, first))
-		}
-	}
-	return at
-}
-
-// createFile makes a new file. Its name may be taken by one that could not be removed so far, or
-// by something that somebody has planted there; what is neither stays.
-func (s *dirStore) createFile(path string) (file, error) {
-	f, err := s.fs.Create(path)
-	if !errors.Is(err, os.ErrExist) {
-		return f, err
-	}
-	if i := slices.IndexFunc(s.doomed, func(d *segment) bool { return d.path == path }); i >= 0 {
-		seg := s.doomed[i]
-		s.doomed = slices.Delete(s.doomed, i, i+1)
-		if err := s.remove(seg); err != nil {
-			return nil, err
-		}
-	} else if !s.planted(path) || s.fs.Remove(path) != nil {
-		return nil, err
-	}
-	return s.fs.Create(path)
-}
-
-// planted reports whether path is something else than a regular file.
-func (s *dirStore) planted(path string) bool {
-	f, err := s.fs.Open(path)
-	if err == nil {
-		f.Close()
-	}
-	return notRegular(err)
-}
-
-func notRegular(err error) bool { return errors.Is(err, os.ErrInvalid) || isLink(err) }
-
-// syncDir makes the creation and removal of files durable, where a backlog is to survive.
-func (s *dirStore) syncDir() error {
-	if !s.cfg.Keep {
-		return nil
-	}
-	return s.fs.SyncDir(s.cfg.Dir)
-}
-
-// sealActive ends the active segment with a footer and makes it durable. Its items are in
-// the log either way, and without the footer too; only a crash of the machine may cost what could not be synced.
-func (s *dirStore) sealActive() {
-	a := s.active
-	defer s.detach()
-	n, err := a.f.Write(appendFooter(nil, footer{a.first, a.end, a.frames}))
-	s.addBytes(a, int64(n))
-	if a.sealed = err == nil; !a.sealed {
-		s.cfg.Logger.Warn("hopper: a segment stays without its footer", "path", a.path, "error", err)
-		if a.f.Truncate(a.size) == nil {
-			s.addBytes(a, a.size-a.disk)
-		}
-	}
-	if !s.cfg.Keep {
-		return
-	}
-	// Never retried: after a failed fsync the kernel marks the pages clean.
-	if err := a.f.Sync(); err != nil {
-		a.unsafe = unsafe(a, err)
-		s.cfg.Logger.Error("hopper: segment not made durable", "path", a.path, "error", err)
-	}
-}
-
-func (s *dirStore) seal() {
-	if s.active != nil {
-		s.sealActive()
-	}
-}
-
-// acquire opens the segment's file for one more user, release ends that.
-func (s *dirStore) acquire(seg *segment) error {
-	s.mu.Lock()
-	if seg.refs > 0 {
-		seg.refs++
-		s.mu.Unlock()
-		return nil
-	}
-	s.mu.Unlock()
-	f, err := s.fs.Open(seg.path) // only the reading goroutine comes here: nobody else opens
-	if err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	seg.f, seg.refs = f, 1
-	return nil
-}
-
-func (s *dirStore) release(seg *segment) {
-	s.mu.Lock()
-	seg.refs--
-	last := seg.refs == 0
-	f := seg.f
-	s.mu.Unlock()
-	if last {
-		f.Close()
-	}
-}
-
-// trim removes the segments whose items have all been delivered, the active one included.
-func (s *dirStore) trim(acked uint64) error {
-	s.acked = acked
-	s.mu.Lock()
-	n := 0
-	for n < len(s.segments) && s.segments[n].end <= acked {
-		n++
-	}
-	gone := s.segments[:n:n]
-	s.segments = s.segments[n:]
-	active := s.active != nil && s.active.end <= acked
-	s.noteOldest()
-	s.mu.Unlock()
-	if active {
-		s.detach()
-	}
-	dead := append(s.doomed, gone...)
-	s.doomed = nil
-	if err := s.dropReceipt(dead); err != nil {
-		s.doomed = dead
-		return err
-	}
-	var errs error
-	for _, seg := range dead {
-		errs = errors.Join(errs, s.remove(seg))
-	}
-	if len(dead) > 0 {
-		errs = errors.Join(errs, s.syncDir())
-	}
-	return errs
-}
-
-// dropReceipt removes the receipt if it vouches for one of the segments that are to go. That is
-// made durable first, so that it never vouches for what is no longer there.
-func (s *dirStore) dropReceipt(dead []*segment) error {
-	r := s.receipt
-	if r == nil || !slices.ContainsFunc(dead, func(seg *segment) bool { return seg.end > r.next && seg.first < r.end }) {
-		return nil
-	}
-	return s.removeReceipt()
-}
-
-func (s *dirStore) removeReceipt() error {
-	err := s.fs.Remove(filepath.Join(s.cfg.Dir, s.receipt.name()))
-	if err == nil || errors.Is(err, os.ErrNotExist) {
-		err = s.syncDir()
-	}
-	if err == nil {
-		s.receipt = nil
-	}
-	return err
-}
-
-// remove deletes a segment's file, or leaves it for the next trim.
-func (s *dirStore) remove(seg *segment) error {
-	s.mu.Lock()
-	missing, retain := seg.missing != nil, seg.retain
-	s.mu.Unlock()
-	if missing {
-		return nil
-	}
-	var err error
-	if retain {
-		err = s.writeMark(filepath.Join(s.cfg.Dir, retainedName(seg.path)))
-	} else if err = s.fs.Remove(seg.path); errors.Is(err, os.ErrNotExist) {
-		err = nil
-	}
-	if err != nil {
-		s.doomed = append(s.doomed, seg)
-		return err
-	}
-	s.addBytes(seg, -seg.disk)
-	s.files.Add(-1)
-	return nil
-}
-
-// close ends the store. With kept, what is left has been put and sealed; the receipt makes the
-// next start begin at the very item, and notice if anything is gone by then.
-func (s *dirStore) close(left receipt, kept bool) error {
-	if s.cur != nil {
-		s.release(s.cur)
-		s.cur = nil
-	}
-	if !kept {
-		left.next = ^uint64(0)
-	}
-	errs := s.trim(left.next)
-	for _, seg := range s.segments {
-		errs = errors.Join(errs, s.secure(seg))
-	}
-	left.end = max(left.next, min(left.end, s.reach(left.next)))
-	if kept && (left.next < s.last || len(s.doomed) > 0) {
-		errs = errors.Join(errs, s.writeReceipt(left))
-	} else if s.receipt != nil {
-		errs = errors.Join(errs, s.removeReceipt())
-	}
-	errs = errors.Join(errs, unlockDir(s.lock))
-	if s.cfg.Temporary {
-		errs = errors.Join(errs, s.fs.Remove(s.cfg.Dir))
-	}
-	return errs
-}
-
-// reach returns how far the segments go from next on without a gap. There is one where an earlier log
-// has ended without saving everything, and said so.
-func (s *dirStore) reach(next uint64) uint64 {
-	for {
-		at := next
-		for _, seg := range s.segments {
-			if seg.first <= next && next < seg.end {
-				next = seg.end
-			}
-		}
-		if next == at {
-			return next
+	var chunk []byte
+	for p := range payloads(b.buf, b.First, b.Items, b.tag) {
+		chunk = appendChunk(chunk[:0], p, false)
+		if !yield(chunk) {
+			return
 		}
 	}
 }
 
-// secure makes a segment durable that an earlier process has left, and reports whether one can't be relied on.
-func (s *dirStore) secure(seg *segment) error {
-	if !seg.loose || seg.missing != nil || seg.retain {
-		return seg.unsafe
-	}
-	if err := s.fs.Sync(seg.path); err != nil {
-		return unsafe(seg, err)
-	}
-	return nil
-}
+// FrameBytes returns the bytes of the items with their lengths, uncompressed.
+func (b *Batch) FrameBytes() int64 { return int64(len(b.buf) - framesAt) }
 
-// unsafe is the error of a segment that could not be made durable.
-func unsafe(seg *segment, err error) error {
-	return fmt.Errorf("sync %s: items %d to %d may not survive a crash of the machine: %w", seg.path, seg.first, seg.end-1, err)
-}
-
-func (s *dirStore) writeReceipt(r receipt) error {
-	if s.receipt != nil && *s.receipt == r {
-		return nil
+// NewBatch returns a batch of items, for tests of stores and tools that fill
+// them. The items must fit into one chunk, or be a single one.
+func NewBatch(label string, first uint64, items ...[]byte) *Batch {
+	buf := make([]byte, framesAt)
+	for _, item := range items {
+		buf = appendFrame(buf, item)
 	}
-	if err := s.writeMark(filepath.Join(s.cfg.Dir, r.name())); err != nil {
-		return fmt.Errorf("write receipt: some items will be delivered twice at the next start: %w", err)
-	}
-	var err error
-	if s.receipt != nil {
-		err = s.removeReceipt()
-	}
-	s.receipt = &r
-	return err
-}
-
-// writeMark makes an empty file, whose name is all that it says.
-func (s *dirStore) writeMark(path string) error {
-	f, err := s.fs.Create(path)
-	if errors.Is(err, os.ErrExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Close(), s.syncDir())
+	return &Batch{First: first, Items: len(items), tag: Checksum([]byte(label)), buf: buf}
 }

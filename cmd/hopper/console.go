@@ -29,7 +29,7 @@ func (c *console) say(format string, args ...any) {
 func (c *console) line(text string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.show("")
+	c.showLocked("")
 	fmt.Fprintln(c.w, text)
 }
 
@@ -37,11 +37,11 @@ func (c *console) line(text string) {
 func (c *console) setStatus(text string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.show(text)
+	c.showLocked(text)
 }
 
-// show wants mu.
-func (c *console) show(text string) {
+// showLocked replaces the status.
+func (c *console) showLocked(text string) {
 	if text == "" && c.status == 0 {
 		return
 	}
@@ -66,9 +66,13 @@ func (l *logger) Enabled(_ context.Context, level slog.Level) bool { return leve
 
 func (l *logger) Handle(_ context.Context, r slog.Record) error {
 	var err error
+	text := r.Message
 	r.Attrs(func(a slog.Attr) bool {
 		if e, ok := a.Value.Any().(error); ok {
 			err = e
+		}
+		if a.Key == "reason" {
+			text += ": " + inFlags.Replace(a.Value.String())
 		}
 		return true
 	})
@@ -84,13 +88,15 @@ func (l *logger) Handle(_ context.Context, r slog.Record) error {
 	if _, told := l.told.LoadOrStore(r.Message, true); told {
 		return nil
 	}
-	text := r.Message
 	if err != nil {
 		text += ": " + err.Error()
 	}
 	l.con.line(text)
 	return nil
 }
+
+// inFlags puts the names of the library's options into those of the flags.
+var inFlags = strings.NewReplacer("MaxDisk", "-max-disk", "KeepFree", "-keep-free", "MaxMemory", "-max-memory")
 
 func (l *logger) WithAttrs([]slog.Attr) slog.Handler { return l }
 

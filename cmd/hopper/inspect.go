@@ -11,6 +11,7 @@ import (
 	"text/tabwriter"
 
 	"example.com/hopper/spill"
+	"example.com/hopper/spill/segment"
 )
 
 // runInspect lists segments.
@@ -56,7 +57,7 @@ type row struct {
 }
 
 func list(dir string) (listing, error) {
-	found, err := spill.Inspect(dir)
+	found, err := segment.Inspect(dir)
 	if err != nil {
 		return listing{}, err
 	}
@@ -71,7 +72,7 @@ func list(dir string) (listing, error) {
 	return l, nil
 }
 
-func newRow(s spill.SegmentInfo) row {
+func newRow(s segment.SegmentInfo) row {
 	r := row{Path: s.Path, First: s.First, End: s.End, Items: s.End - s.First, Bytes: s.Bytes, Unpacked: s.FrameBytes, Label: s.Label, State: s.State}
 	if r.Unpacked > 0 {
 		r.Ratio = float64(r.Bytes) / float64(r.Unpacked)
@@ -136,7 +137,7 @@ func runCat(args []string, std stdio) error {
 	if *lines && len(rest) > 0 {
 		w.WriteByte('\n')
 	}
-	for item, err := range spill.Items(fs.Arg(0)) {
+	for item, err := range segment.Items(fs.Arg(0)) {
 		if errors.Is(err, spill.ErrCorrupt) {
 			damage = errors.Join(damage, err)
 			continue
@@ -171,7 +172,7 @@ func runVerify(args []string, std stdio) error {
 	if err != nil {
 		places++
 	}
-	l, err := spill.Verify(dir, func(e *spill.CorruptError) {
+	l, err := segment.Verify(dir, func(e *spill.CorruptError) {
 		report(e, std)
 		places++
 		lost += e.Items

@@ -11,7 +11,7 @@ import (
 
 	"example.com/hopper"
 	"example.com/hopper/codec"
-	"example.com/hopper/spill"
+	"example.com/hopper/spill/segment"
 )
 
 // keep leaves a backlog of the items in dir.
@@ -150,12 +150,12 @@ func TestDamageIsToldExactlyAndTheRestIsRead(t *testing.T) {
 	}{
 		"a flipped bit":      {flipBit, "checksum mismatch", 6, 11},
 		"a segment is gone":  {func(t *testing.T, path string) { os.Remove(path) }, "segment is missing", 0, 0},
-		"a segment is empty": {func(t *testing.T, path string) { os.Truncate(path, 0) }, "segment is missing", 0, 0},
+		"a segment is empty": {func(t *testing.T, path string) { os.Truncate(path, 0) }, "what should follow is missing", 0, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			data := backlog(t, dir)
-			l, err := spill.Inspect(dir)
+			l, err := segment.Inspect(dir)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -12,6 +12,7 @@ import (
 	"example.com/hopper"
 	"example.com/hopper/codec"
 	"example.com/hopper/spill"
+	"example.com/hopper/spill/segment"
 )
 
 // A pipe is stdin → source → pump → sink → stdout.
@@ -72,7 +73,7 @@ func newPipe(s settings, std stdio) (*pipe, error) {
 
 // backlogBytes estimates the undelivered bytes in dir.
 func backlogBytes(dir string) (bytes int64) {
-	l, err := spill.Inspect(dir)
+	l, err := segment.Inspect(dir)
 	if err != nil {
 		return 0 // Pipe will say
 	}

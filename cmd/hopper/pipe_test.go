@@ -69,7 +69,7 @@ func TestAtMaxDiskTheProducerWaits(t *testing.T) {
 	p := start(t, r, "-dir", dir, "-max-memory", "64KiB", "-max-disk", "1MiB")
 	data := random(16 << 20)
 	fed := feed(w, data)
-	p.saying("MaxDisk is reached")
+	p.saying("-max-disk is reached")
 	var got bytes.Buffer
 	for got.Len() < len(data) {
 		if used := diskUse(t, dir); used > maxDisk {

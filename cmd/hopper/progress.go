@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"example.com/hopper"
-	"example.com/hopper/spill"
+	"example.com/hopper/spill/segment"
 )
 
 const (
@@ -74,7 +74,7 @@ func (p *pipe) room() int64 {
 	if dir == "" {
 		dir = os.TempDir()
 	}
-	avail, total, err := spill.Free(dir)
+	avail, total, err := segment.Free(dir)
 	if err != nil {
 		return -1
 	}

@@ -1,0 +1,74 @@
+package backlog
+
+import "time"
+
+const (
+	minMark  = 10 * time.Millisecond // between two marks
+	manyMark = 512                   // marks, before they are looked through for the first time
+)
+
+// Ages tell when an item was received, to ten milliseconds or, where that is
+// more, to one percent of its age. They hold marks that thin out as they grow
+// old.
+type ages struct {
+	now   time.Duration // since the start, as the owner last said
+	marks []mark        // oldest first
+	many  int           // when they are thinned out
+}
+
+// A mark says that the items from seq up to the next mark were received at the
+// time, or shortly after.
+type mark struct {
+	seq uint64
+	at  time.Duration
+}
+
+// received notes that the item seq is received now.
+func (a *ages) received(seq uint64) {
+	if n := len(a.marks); n > 0 && a.now-a.marks[n-1].at < minMark {
+		return
+	}
+	a.marks = append(a.marks, mark{seq, a.now})
+	if len(a.marks) >= max(a.many, manyMark) {
+		a.thin()
+	}
+}
+
+// thin drops marks that stand closer together than a hundredth of their age.
+func (a *ages) thin() {
+	kept := a.marks[:1]
+	for i := 1; i < len(a.marks); i++ {
+		last := i+1 == len(a.marks)
+		if !last {
+			next := a.marks[i+1].at
+			if next-kept[len(kept)-1].at <= (a.now-next)/100 {
+				continue
+			}
+		}
+		kept = append(kept, a.marks[i])
+	}
+
+	a.marks = kept
+	a.many = 2 * len(kept)
+}
+
+// of returns when the item seq was received, since the start, and forgets the
+// times of older ones. There must have been one.
+func (a *ages) of(seq uint64) time.Duration {
+	n := 0
+	for n+1 < len(a.marks) && a.marks[n+1].seq <= seq {
+		n++
+	}
+	if n > 0 {
+		a.marks = a.marks[:copy(a.marks, a.marks[n:])]
+	}
+	return a.marks[0].at
+}
+
+// clear forgets all times. It keeps the memory if that is little.
+func (a *ages) clear() {
+	if cap(a.marks) > manyMark {
+		a.marks = nil
+	}
+	a.marks, a.many = a.marks[:0], 0
+}

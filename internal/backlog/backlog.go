@@ -1,0 +1,245 @@
+// Package backlog holds what a pump has received and not yet delivered: one
+// sequence of numbered items, in the order received.
+//
+// An item waits in one of three places, or in two while it moves: as a T in the
+// window, as bytes in the log, or, if it can't be encoded, parked in the lot,
+// with a placeholder in the log. What is in the window is older than what is in
+// the log. While the log is empty items go into the window, up to a number of
+// bytes, and into the log after that; once the window is empty it is filled
+// again from the log, a few items at a time.
+//
+// A Backlog knows no channels and no clocks, and never waits for a disk, except
+// in Finish, Close and, after Finish, Push. It is for one goroutine.
+package backlog
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	"example.com/hopper/codec"
+	"example.com/hopper/spill"
+)
+
+// Config says what a Backlog is made of.
+type Config[T any] struct {
+	Codec     codec.Codec[T]
+	Log       *spill.Log
+	Found     spill.Range // what the log was opened with
+	MaxMemory int64       // bytes of waiting items in memory
+	Keep      bool        // what remains at the end is to be kept
+	Skip      bool        // an item that can't be decoded is lost, and does not end the backlog
+	Start     time.Time   // when the pump started; see Tick
+	Logger    *slog.Logger
+}
+
+// A Tally counts the items of a backlog. Always,
+//
+//	Received + Resumed == Delivered + InMemory + OnDisk + Lost
+type Tally struct {
+	Received, Delivered, Lost, Resumed uint64
+	InMemory, OnDisk                   uint64
+	MemoryBytes                        int64 // of those in memory
+	Spilled, HighWater                 uint64
+}
+
+// A Backlog is the sequence of the items that were received and are not done.
+type Backlog[T any] struct {
+	cfg Config[T]
+	log *spill.Log
+
+	head uint64 // number of the oldest item that waits, or of the next one to come
+	end  uint64 // number of the next item to be received
+	born uint64 // number of the first item that was received, not found in the log
+
+	window window[T]     // the items from head on
+	copied int           // so many of them, the oldest, are in the log too
+	cursor *spill.Cursor // the items behind the window, if they have been handed out
+	logged uint64        // items in the log that have not come into the window
+	lot    lot[T]
+
+	unsettled bool // the log does not know how far head has got
+
+	dropped uint64 // items that Drop was told of
+
+	tally  Tally // but for InMemory, OnDisk and MemoryBytes
+	losses losses
+	faults faults
+	broken *DecodeError // the item behind the window can't be decoded, and must not be lost
+
+	ages   ages
+	stored time.Time // when the oldest item was stored, if it was found in the log
+}
+
+// New returns a backlog of what the log holds.
+func New[T any](cfg Config[T]) *Backlog[T] {
+	b := &Backlog[T]{
+		cfg: cfg, log: cfg.Log,
+		head: cfg.Found.Next, end: cfg.Found.End, born: cfg.Found.End,
+		window: newWindow[T](cfg.MaxMemory), logged: cfg.Found.Items, stored: cfg.Found.Oldest,
+		unsettled: cfg.Found.Items > 0,
+		losses:    losses{logger: cfg.Logger}, faults: faults{logger: cfg.Logger},
+	}
+	b.tally.Resumed, b.tally.HighWater = b.logged, b.logged
+	return b
+}
+
+// Len returns the number of items that wait.
+func (b *Backlog[T]) Len() uint64 { return uint64(b.window.len()) + b.logged }
+
+// Empty reports whether no item waits.
+func (b *Backlog[T]) Empty() bool { return b.logged == 0 && b.window.len() == 0 }
+
+// Tick says how long after Config.Start the items are received that are pushed
+// from here on.
+func (b *Backlog[T]) Tick(now time.Duration) { b.ages.now = now }
+
+// Passed says that n items were received and delivered while none waited.
+func (b *Backlog[T]) Passed(n int) {
+	b.tally.Received += uint64(n)
+	b.tally.Delivered += uint64(n)
+	b.end += uint64(n)
+	b.head = b.end
+}
+
+// Push adds an item behind all others. It always succeeds; see Room.
+func (b *Backlog[T]) Push(v T) {
+	seq := b.end
+	b.end++
+	b.tally.Received++
+	if b.Empty() {
+		b.head = seq
+		b.ages.clear()
+	}
+	b.ages.received(seq)
+
+	if b.logged > 0 || !b.window.pushWithin(b.cfg.MaxMemory-b.lot.bytes, v) {
+		b.spill(v, seq)
+	}
+	b.tally.HighWater = max(b.tally.HighWater, b.Len())
+}
+
+// spill appends the item to the log, or parks it if it can't be encoded.
+func (b *Backlog[T]) spill(v T, seq uint64) {
+	buf, err := b.encode(b.log.Begin(seq), v)
+	if err != nil {
+		b.log.Park()
+		b.lot.park(seq, v, b.window.sizeOf, err)
+		b.faults.parked(err)
+	} else {
+		b.log.Commit(buf)
+		b.tally.Spilled++
+	}
+	b.logged++
+	b.unsettled = true
+}
+
+// Room reports whether another item may be received. One always may while none
+// waits.
+func (b *Backlog[T]) Room() bool {
+	if b.lot.bytes > 0 && b.window.bytes+b.lot.bytes >= b.cfg.MaxMemory {
+		return false
+	}
+	return b.Empty() || b.log.Room(b.unlogged())
+}
+
+// unlogged bounds the bytes that the window would take in the log.
+func (b *Backlog[T]) unlogged() int64 { return b.window.bytes + int64(b.window.len())*maxPrefix }
+
+const maxPrefix = 3 // bytes of the length in front of an item, unless it is very large
+
+// Refusal returns why Room is false, or nil if that is only because the log's
+// store is slower than the caller.
+func (b *Backlog[T]) Refusal() error {
+	if b.lot.bytes > 0 && b.window.bytes+b.lot.bytes >= b.cfg.MaxMemory {
+		return &ParkedError{Items: b.lot.len(), Err: b.lot.why}
+	}
+	return b.log.Refusal(b.unlogged())
+}
+
+// Head returns the oldest item, or nil if there is none at hand: because none
+// waits, or it has to be read from the log first, which wakes the pump, or Err
+// is not nil.
+func (b *Backlog[T]) Head() *T {
+	if b.window.len() == 0 && !b.refill() {
+		return nil
+	}
+	return b.window.items.head()
+}
+
+// Pop says that the item that Head has returned is delivered.
+func (b *Backlog[T]) Pop() {
+	b.window.pop()
+	b.head++
+	b.tally.Delivered++
+	if b.copied > 0 {
+		b.copied--
+	}
+	if b.lot.bytes > 0 {
+		b.lot.done(b.head)
+	}
+}
+
+// Err returns why Head will not return the oldest item, or nil.
+func (b *Backlog[T]) Err() error {
+	if b.broken == nil { // not a nil *DecodeError in an interface
+		return nil
+	}
+	return b.broken
+}
+
+// Settle tells the log what has been delivered, so that it can give back space.
+func (b *Backlog[T]) Settle() {
+	if !b.unsettled {
+		return
+	}
+	if b.cursor != nil && b.cursor.Left == 0 {
+		b.cursor = nil // Ack gives it back
+	}
+	b.log.Ack(b.head)
+	b.unsettled = !b.Empty()
+}
+
+// Rest gives up memory that a backlog which nobody uses does not need.
+func (b *Backlog[T]) Rest() {
+	b.window.rest()
+	if b.log.Rest() {
+		b.cursor = nil
+	}
+}
+
+// RestDue reports whether Rest should be called.
+func (b *Backlog[T]) RestDue() bool { return b.log.RestDue() }
+
+// Tally returns the counts.
+func (b *Backlog[T]) Tally() Tally {
+	t := b.tally
+	waiting := uint64(b.lot.items.n) // their placeholders are in the log
+	t.InMemory = uint64(b.window.len()) + waiting
+	t.OnDisk = b.logged - waiting
+	t.MemoryBytes = b.window.bytes + b.lot.bytes
+	return t
+}
+
+// Oldest returns when the oldest item was received or, if it was found in the
+// log, stored. It is zero if none waits.
+func (b *Backlog[T]) Oldest() time.Time {
+	switch {
+	case b.Empty():
+		return time.Time{}
+	case b.head < b.born:
+		return b.stored
+	}
+	return b.cfg.Start.Add(b.ages.of(b.head))
+}
+
+// Delivered returns the number of items delivered.
+func (b *Backlog[T]) Delivered() uint64 { return b.tally.Delivered }
+
+// Losses returns the errors that tell what was lost so far, the first ones.
+func (b *Backlog[T]) Losses() []error { return b.losses.errs }
+
+func (b *Backlog[T]) String() string {
+	return fmt.Sprintf("backlog [%d, %d): %d in the window, %d in the log, %d parked",
+		b.head, b.end, b.window.len(), b.logged, b.lot.len())
+}

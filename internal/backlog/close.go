@@ -1,0 +1,71 @@
+package backlog
+
+import (
+	"context"
+	"errors"
+)
+
+// An End says what has become of the items of a backlog that was closed.
+type End struct {
+	Kept uint64 // they are in the store, for the next start
+	Lost uint64
+	Err  error // what else went wrong, or why they are lost
+}
+
+// Finish begins the end of a backlog that is to be kept: what is pushed from
+// here on may exceed all limits. Push waits for the store then, until ctx ends.
+func (b *Backlog[T]) Finish(ctx context.Context) {
+	if b.cfg.Keep {
+		b.log.Finish(ctx)
+	}
+}
+
+// Drop says that n more items were received that are lost with all the others,
+// since this backlog is not kept.
+func (b *Backlog[T]) Drop(n int) {
+	b.tally.Received += uint64(n)
+	b.tally.Lost += uint64(n)
+	b.dropped += uint64(n)
+	b.end += uint64(n)
+}
+
+// Close ends the backlog. With Keep, what waits is left in the log's store;
+// without, it is lost, and the store is emptied. Close waits for the store until
+// ctx ends.
+func (b *Backlog[T]) Close(ctx context.Context) End {
+	waiting, lost := b.Len(), b.Len()
+	var why error
+	if b.cfg.Keep {
+		lost, why = b.gather(ctx)
+	}
+	left := b.log.Close(ctx, b.head)
+
+	lost = min(lost+left.Unsaved, waiting)
+	if !b.cfg.Keep {
+		lost = waiting
+	}
+	b.tally.Lost += lost
+	b.window, b.lot, b.cursor = window[T]{}, lot[T]{}, nil
+	b.logged, b.copied = waiting-lost, 0
+	return End{Kept: waiting - lost, Lost: lost + b.dropped, Err: errors.Join(why, left.Err)}
+}
+
+// gather appends to the log what only the window holds. It belongs in front of
+// all else that is in the log. What can't be encoded is lost.
+func (b *Backlog[T]) gather(ctx context.Context) (lost uint64, why error) {
+	b.log.Finish(ctx)
+	lost, why = uint64(b.lot.len()), b.lot.why
+	seq := b.head + uint64(b.copied)
+	b.window.items.from(b.copied, func(v *T) {
+		buf, err := b.encode(b.log.Begin(seq), *v)
+		if err != nil {
+			b.log.Park()
+			b.faults.parked(err)
+			lost, why = lost+1, err
+		} else {
+			b.log.Commit(buf)
+		}
+		seq++
+	})
+	return lost, why
+}

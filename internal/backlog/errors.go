@@ -1,0 +1,64 @@
+package backlog
+
+import (
+	"fmt"
+	"log/slog"
+	"slices"
+)
+
+// A DecodeError says that an intact item can't be decoded.
+type DecodeError struct {
+	Seq    uint64 // its number
+	Path   string // what it was read from; empty if it never left memory
+	Offset int64  // and where, in bytes
+	Err    error  // what the codec said
+}
+
+func (e *DecodeError) Error() string { return fmt.Sprintf("decode item %d: %v", e.Seq, e.Err) }
+
+func (e *DecodeError) Unwrap() error { return e.Err }
+
+// A ParkedError says that parked items fill the memory.
+type ParkedError struct {
+	Items int   // parked
+	Err   error // why the youngest can't be encoded
+}
+
+func (e *ParkedError) Error() string {
+	return fmt.Sprintf("%d items that can't be encoded fill the memory: %v", e.Items, e.Err)
+}
+
+func (e *ParkedError) Unwrap() error { return e.Err }
+
+const (
+	maxLosses = 16 // that are returned one by one
+	maxFaults = 16 // kinds of them that are logged
+)
+
+// Losses reports each loss at once, and keeps the first.
+type losses struct {
+	errs   []error
+	logger *slog.Logger
+}
+
+func (l *losses) add(err error) {
+	if len(l.errs) < maxLosses {
+		l.errs = append(l.errs, err)
+	}
+	l.logger.Error("hopper: items are lost", "error", err)
+}
+
+// Faults logs each kind of item that can't be encoded once.
+type faults struct {
+	kinds  []string
+	logger *slog.Logger
+}
+
+func (f *faults) parked(err error) {
+	kind := err.Error()
+	if len(f.kinds) == maxFaults || slices.Contains(f.kinds, kind) {
+		return
+	}
+	f.kinds = append(f.kinds, kind)
+	f.logger.Error("hopper: an item can't be encoded: it stays in memory, in its place", "error", err)
+}

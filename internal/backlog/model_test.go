@@ -1,0 +1,319 @@
+package backlog
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"example.com/hopper/spill"
+	"example.com/hopper/spill/storetest"
+)
+
+// An item of the model test begins with its number and its kind.
+const (
+	plain       = iota
+	unencodable // parked
+	undecodable
+	kinds
+)
+
+func newItem(n uint64, kind byte, size int) []byte {
+	b := make([]byte, 9+size)
+	binary.LittleEndian.PutUint64(b, n)
+	b[8] = kind
+	for i := 9; i < len(b); i++ {
+		b[i] = byte(n) + byte(i)
+	}
+	return b
+}
+
+func numberOf(item []byte) uint64 { return binary.LittleEndian.Uint64(item) }
+
+// capricious is a codec that refuses what the item's kind says.
+type capricious struct{}
+
+func (capricious) Append(dst, v []byte) ([]byte, error) {
+	if v[8] == unencodable {
+		return append(dst, "half of it"...), errors.New("unencodable")
+	}
+	return append(dst, v...), nil
+}
+
+func (capricious) Decode(src []byte) ([]byte, error) {
+	if src[8] == undecodable {
+		return nil, errors.New("undecodable")
+	}
+	return append([]byte{}, src...), nil
+}
+
+// A model drives a Backlog and holds it against a plain slice.
+type model struct {
+	t      *testing.T
+	medium *storetest.Memory
+	wake   chan struct{}
+	keep   bool
+	skip   bool
+	memory int64
+	cancel func()
+
+	b    *Backlog[[]byte]
+	want [][]byte // what waits, oldest first
+	n    uint64   // items ever made
+
+	passed, received, delivered, lost, resumed uint64 // since the last open
+	lossy                                      bool   // the store has lost something
+}
+
+func newModel(t *testing.T, keep, skip bool, memory int64) *model {
+	m := &model{t: t, medium: storetest.NewMemory(), keep: keep, skip: skip, memory: memory}
+	m.open()
+	return m
+}
+
+func (m *model) open() {
+	m.wake = make(chan struct{}, 1)
+	log, found, err := spill.Open(context.Background(), spill.Config{
+		Store: m.medium.Store(), Label: "model", Keep: m.keep, Wake: m.wake,
+	})
+	if err != nil {
+		m.t.Fatalf("Open: %v", err)
+	}
+	m.b = New(Config[[]byte]{
+		Codec: capricious{}, Log: log, Found: found, MaxMemory: m.memory,
+		Keep: m.keep, Skip: m.skip, Logger: slog.New(slog.DiscardHandler),
+	})
+	m.received, m.delivered, m.lost, m.resumed = 0, 0, 0, found.Items
+}
+
+// step does what one byte says, with another as its measure.
+func (m *model) step(op, arg byte) {
+	switch op % 16 {
+	case 0, 1, 2:
+		m.push(int(arg), 0, plain)
+	case 3:
+		m.push(int(arg)%8, int(arg)*300, plain)
+	case 4:
+		m.push(1, int(arg)*2000, plain)
+	case 5:
+		m.push(int(arg)%4, int(arg), unencodable)
+	case 6:
+		m.push(int(arg)%4, int(arg), undecodable)
+	case 7, 8, 9:
+		m.deliver(int(arg))
+	case 10:
+		m.b.Settle()
+	case 11:
+		time.Sleep(time.Duration(arg) * 10 * time.Millisecond)
+		if m.b.RestDue() {
+			m.b.Rest()
+		}
+	case 12:
+		m.medium.Fail(storetest.Append, int(arg)%8, errors.New("full"))
+	case 13:
+		m.medium.Fail(storetest.Read, int(arg)%4, errors.New("busy"))
+	case 14:
+		m.medium.LoseOutcome(int(arg) % 3)
+	case 15:
+		m.reopen(arg)
+	}
+	m.check()
+}
+
+func (m *model) push(n, size int, kind byte) {
+	for range n {
+		if !m.b.Room() {
+			return
+		}
+		item := newItem(m.n, kind, size)
+		m.n++
+		m.received++
+		if m.b.Empty() && size%2 == 1 {
+			m.b.Passed(1)
+			m.delivered++
+			continue
+		}
+		m.b.Push(item)
+		m.want = append(m.want, item)
+	}
+}
+
+// head waits for the oldest item. It returns nil where none will come.
+func (m *model) head() []byte {
+	for {
+		if h := m.b.Head(); h != nil {
+			return *h
+		}
+		if m.b.Empty() || m.b.Err() != nil {
+			return nil
+		}
+		select {
+		case <-m.wake:
+		case <-time.After(time.Hour):
+			m.t.Fatalf("nothing comes of %v", m.b)
+		}
+	}
+}
+
+func (m *model) deliver(n int) {
+	for range n {
+		got := m.head()
+		if got == nil {
+			break
+		}
+		m.passOver(got)
+		if !bytes.Equal(m.want[0], got) {
+			d := cmp.Diff(m.want[0], got) // takes its time over each byte
+			m.t.Fatalf("the oldest item (-want +got):\n%s", d)
+		}
+		m.b.Pop()
+		m.delivered++
+		m.want = m.want[1:]
+	}
+	if m.b.Empty() {
+		m.passOver(nil)
+	}
+}
+
+// passOver drops items that can't be decoded in front of the one that has come,
+// or all of them if none will.
+func (m *model) passOver(got []byte) {
+	for len(m.want) > 0 && m.want[0][8] != plain && (got == nil || numberOf(m.want[0]) < numberOf(got)) {
+		if m.want[0][8] == unencodable && m.resumed == 0 {
+			m.t.Fatalf("parked item %d is gone", numberOf(m.want[0]))
+		}
+		m.lost++
+		m.want = m.want[1:]
+	}
+}
+
+func (m *model) check() {
+	m.t.Helper()
+	got := m.b.Tally()
+	if got.Received+got.Resumed != got.Delivered+got.InMemory+got.OnDisk+got.Lost {
+		m.t.Fatalf("the equation does not hold: %+v", got)
+	}
+	if got.Received != m.received || got.Delivered != m.delivered {
+		m.t.Fatalf("%+v, want %d received, %d delivered", got, m.received, m.delivered)
+	}
+	if m.b.Len()+got.Lost-m.lost != uint64(len(m.want)) {
+		m.t.Fatalf("%d items wait and %d are lost, want %d and %d", m.b.Len(), got.Lost, len(m.want), m.lost)
+	}
+	if limit := m.memory + 600_000; got.MemoryBytes > limit { // the largest item, when none else waits
+		m.t.Fatalf("%d bytes in memory, want at most %d", got.MemoryBytes, limit)
+	}
+}
+
+// reopen stops the backlog and opens another on what it has left.
+func (m *model) reopen(arg byte) {
+	switch arg % 4 {
+	case 0:
+		old := m.b
+		m.medium.Crash()
+		defer old.Close(context.Background()) // its goroutines end
+		m.open()
+		m.drainAnything()
+	case 1: // with whatever fails
+		m.stop(false)
+		m.open()
+		m.drainAnything()
+	default:
+		m.medium.Fail(storetest.Append, 0, nil)
+		m.medium.LoseOutcome(0)
+		kept := m.stop(true)
+		m.open()
+		if m.resumed < kept {
+			m.t.Fatalf("%d items were kept, %d are found", kept, m.resumed)
+		}
+	}
+}
+
+// stop closes the backlog. Where no write fails nothing is lost but parked items.
+func (m *model) stop(sound bool) (kept uint64) {
+	waiting, broken := m.b.Len(), m.b.Err() != nil
+	end := m.b.Close(context.Background())
+	if end.Kept+end.Lost != waiting {
+		m.t.Fatalf("%d items waited, %d are kept and %d lost: %v", waiting, end.Kept, end.Lost, end.Err)
+	}
+
+	parked := uint64(0)
+	for _, item := range m.want {
+		if item[8] == unencodable {
+			parked++
+		}
+	}
+	if m.keep && sound && end.Lost > parked {
+		m.t.Fatalf("%d items are lost at the stop, %d were parked: %v", end.Lost, parked, end.Err)
+	}
+
+	m.skip = m.skip || broken
+	if !m.keep {
+		m.want = nil
+	}
+	return end.Kept
+}
+
+// drainAnything drains a backlog that may lack items: what comes is in order.
+func (m *model) drainAnything() {
+	m.want, m.lost = nil, 0
+	last := int64(-1)
+	for got := m.head(); got != nil; got = m.head() {
+		n := int64(numberOf(got))
+		if n <= last || n >= int64(m.n) {
+			m.t.Fatalf("item %d comes after item %d of %d", n, last, m.n)
+		}
+		last = n
+		m.b.Pop()
+		m.delivered++
+	}
+
+	m.lost = m.b.Tally().Lost
+	if m.b.Err() != nil { // begin anew
+		m.b.Close(context.Background())
+		m.skip, m.medium = true, storetest.NewMemory()
+		m.open()
+	}
+}
+
+func run(t *testing.T, seed byte, ops []byte) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newModel(t, seed&1 != 0, seed&2 != 0, int64(seed>>2)*200)
+		for i := 0; i+1 < len(ops); i += 2 {
+			m.step(ops[i], ops[i+1])
+		}
+		m.b.Close(context.Background())
+	})
+}
+
+func TestABacklogIsAsGoodAsASlice(t *testing.T) {
+	runs := 150
+	if testing.Short() {
+		runs = 20
+	}
+	for seed := range runs {
+		r := rand.New(rand.NewPCG(uint64(seed), 0))
+		ops := make([]byte, 2*r.IntN(400))
+		for i := range ops {
+			ops[i] = byte(r.Uint32())
+		}
+		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) { run(t, byte(r.Uint32()), ops) })
+	}
+}
+
+func FuzzBacklog(f *testing.F) {
+	f.Add(byte(5), []byte("\x00\xff\x05\x03\x07\x80\x0f\x01\x07\xff"))
+	f.Fuzz(func(t *testing.T, seed byte, ops []byte) {
+		if len(ops) > 400 {
+			return
+		}
+		run(t, seed, ops)
+	})
+}

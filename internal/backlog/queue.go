@@ -1,0 +1,117 @@
+package backlog
+
+import "unsafe"
+
+const (
+	blockBytes = 16 << 10 // of a block's items, once the queue is not small any more
+	minBlock   = 16       // items
+)
+
+// A queue is a first-in, first-out queue. It grows and shrinks by blocks, so
+// that it never holds much more than its items, and never copies them.
+type queue[E any] struct {
+	first, last *block[E]
+	spare       *block[E] // the last one that was emptied
+	at          int       // index in first of the oldest item
+	n           int       // items
+}
+
+// A block is a piece of a queue. Its slice never grows beyond its capacity.
+type block[E any] struct {
+	next  *block[E]
+	items []E
+}
+
+// head returns the oldest item, of which there must be one.
+func (q *queue[E]) head() *E { return &q.first.items[q.at] }
+
+// push adds an item and returns where it stands until it is popped.
+func (q *queue[E]) push(e E) *E {
+	b := q.last
+	if b == nil || len(b.items) == cap(b.items) {
+		b = q.grow()
+	}
+
+	i := len(b.items)
+	b.items = b.items[:i+1]
+	b.items[i] = e
+	q.n++
+	return &b.items[i]
+}
+
+// unpush takes back the item that was pushed last.
+func (q *queue[E]) unpush() {
+	var zero E
+	b := q.last
+	i := len(b.items) - 1
+	b.items[i] = zero
+	b.items = b.items[:i]
+	q.n--
+}
+
+// grow adds a block, the spare one if there is one.
+func (q *queue[E]) grow() *block[E] {
+	b := q.spare
+	q.spare = nil
+	if b == nil {
+		var zero E
+		most := max(1, blockBytes/max(1, int(unsafe.Sizeof(zero))))
+		b = &block[E]{items: make([]E, 0, min(max(q.n, minBlock), most))}
+	}
+
+	if q.last == nil {
+		q.first = b
+	} else {
+		q.last.next = b
+	}
+	q.last = b
+	return b
+}
+
+// pop removes the oldest item.
+func (q *queue[E]) pop() {
+	var zero E
+	b := q.first
+	b.items[q.at] = zero
+	q.at++
+	q.n--
+
+	if q.at == len(b.items) && (b.next != nil || q.at == cap(b.items)) {
+		q.shrink()
+	}
+}
+
+// shrink takes out the first block, which is used up.
+func (q *queue[E]) shrink() {
+	b := q.first
+	q.first, q.at = b.next, 0
+	if q.first == nil {
+		q.last = nil
+	}
+
+	b.next, b.items = nil, b.items[:0]
+	q.spare = b
+}
+
+// rest gives back what is held without need.
+func (q *queue[E]) rest() {
+	q.spare = nil
+	if q.n == 0 {
+		*q = queue[E]{}
+	}
+}
+
+// from calls f for each item from the i-th on, oldest first.
+func (q *queue[E]) from(i int, f func(e *E)) {
+	at := q.at
+	for b := q.first; b != nil; b = b.next {
+		for ; at < len(b.items); at++ {
+			if i > 0 {
+				i--
+			} else {
+				f(&b.items[at])
+			}
+		}
+		at = 0
+	}
+}

@@ -1,0 +1,132 @@
+package backlog
+
+import (
+	"errors"
+	"fmt"
+
+	"example.com/hopper/spill"
+)
+
+// burst is how many items come from the log into the window at a time. They are
+// cheaper to keep as bytes.
+const burst = 128
+
+// refill moves items from the log into the empty window. It reports whether
+// there are any now.
+func (b *Backlog[T]) refill() bool {
+	for b.window.len() == 0 && b.logged > 0 && b.broken == nil {
+		if !b.advance() {
+			return false
+		}
+		b.decodeSome()
+	}
+	return b.window.len() > 0
+}
+
+// advance makes the cursor stand at the log's oldest item. It reports whether
+// that is at hand.
+func (b *Backlog[T]) advance() bool {
+	for b.cursor == nil || b.cursor.Left == 0 {
+		c, lost := b.log.Next(b.head)
+		b.cursor = c
+		if lost != nil {
+			b.head = lost.First + lost.Items
+			b.lose(lost.Items, lost)
+		}
+		if c == nil && (lost == nil || b.logged == 0) {
+			return false
+		}
+	}
+
+	b.head = b.cursor.Seq
+	if !b.cursor.Stored.IsZero() {
+		b.stored = b.cursor.Stored
+	}
+	return true
+}
+
+// decodeSome moves a few items from the cursor to the empty window. It stops at
+// one that can't be decoded, whose turn comes when the window is empty again: the
+// items of a window have consecutive numbers.
+func (b *Backlog[T]) decodeSome() {
+	for c := b.cursor; c.Left > 0 && b.wants(); c.Advance() {
+		v, err := b.decode(c)
+		if err != nil && b.window.len() > 0 {
+			return
+		}
+		if err != nil && b.cfg.Keep && !b.cfg.Skip && !errors.Is(err, errOrphan) {
+			b.broken = &DecodeError{Seq: c.Seq, Path: c.Path, Offset: c.Offset, Err: err}
+			return
+		}
+
+		if err != nil {
+			b.head = c.Seq + 1
+			b.loseOne(c, err)
+			continue
+		}
+		b.window.push(v)
+		b.logged--
+		b.copied++
+	}
+}
+
+func (b *Backlog[T]) wants() bool {
+	w := &b.window
+	return w.len() == 0 || w.len() < burst && w.bytes < b.cfg.MaxMemory
+}
+
+// lose accounts for items of the log that can't be delivered.
+func (b *Backlog[T]) lose(items uint64, err *spill.CorruptError) {
+	b.logged -= min(items, b.logged)
+	b.tally.Lost += items
+	b.losses.add(err)
+}
+
+// loseOne accounts for the cursor's current item, which can't be decoded.
+func (b *Backlog[T]) loseOne(c *spill.Cursor, err error) {
+	if err != errOrphan || b.cfg.Found.Crashed {
+		b.lose(1, c.Corrupt(err))
+		return
+	}
+
+	b.logged-- // the process that has parked it has told of its loss
+	b.tally.Lost++
+	b.cfg.Logger.Info("hopper: an item is passed over whose loss was told at the last stop", "item", c.Seq)
+}
+
+// errOrphan is the reason for the loss of an item that was parked in the memory
+// of a process that has ended.
+var errOrphan = errors.New("the item could not be encoded, and the process that held it in memory has ended")
+
+// decode returns the cursor's current item.
+func (b *Backlog[T]) decode(c *spill.Cursor) (v T, err error) {
+	item, parked := c.Item()
+	if parked {
+		v, ok := b.lot.take(c.Seq)
+		if !ok {
+			return v, errOrphan
+		}
+		return v, nil
+	}
+
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("the codec panicked: %v", r)
+		}
+	}()
+	return b.cfg.Codec.Decode(item)
+}
+
+// encode appends the item's encoding to dst.
+func (b *Backlog[T]) encode(dst []byte, v T) (buf []byte, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("the codec panicked: %v", r)
+		}
+	}()
+	buf, err = b.cfg.Codec.Append(dst, v)
+	if err == nil && len(buf) < len(dst) {
+		err = errors.New("the codec does not append: it returned less than it was given")
+	}
+	return buf, err
+}

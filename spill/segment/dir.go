@@ -1,0 +1,213 @@
+package segment
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+)
+
+// A directory holds the segments of one store. It belongs to the goroutine that
+// changes the store.
+type directory struct {
+	fs      fsys
+	log     *slog.Logger
+	durable bool // files made and removed are to stay so after a power cut
+
+	path      string // "": a temporary one that is not there now
+	temporary bool
+	lock      *lock
+	made      bool // by this store
+
+	unsyncable bool // the file system can't sync directories
+	toldMemory bool // it has been said that the directory is in memory
+}
+
+// ensure makes the temporary directory, if it is one and not there.
+func (d *directory) ensure() error {
+	if d.path != "" {
+		return nil
+	}
+	return d.makeTemp()
+}
+
+// open makes and locks the directory. It leaves nothing behind if that fails.
+func (d *directory) open(path string) error {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return err
+	}
+	if d.made, err = makeDir(path); err != nil {
+		return explain(err)
+	}
+
+	d.path = path
+	if d.lock, err = lockDir(path); err == nil {
+		err = d.probe()
+	}
+	if err != nil {
+		d.giveUp()
+		return explain(err)
+	}
+
+	d.tellMemory()
+	return nil
+}
+
+// giveUp lets go of a directory that could not be taken into use.
+func (d *directory) giveUp() {
+	if d.lock != nil {
+		d.lock.release()
+		d.lock = nil
+	}
+	if d.made {
+		os.Remove(d.path) // unless somebody else has put something there
+	}
+}
+
+// explain makes an error of the file system one of this package, and adds what to
+// do about it.
+func explain(err error) error {
+	switch {
+	case err == nil || isLocked(err):
+		return err
+	case noDescriptors(err):
+		return fmt.Errorf("spill: %w: raise the limit of open files (ulimit -n)", err)
+	}
+	return fmt.Errorf("spill: %w", err)
+}
+
+// makeDir makes a directory, and those it is in, for their owner alone, whatever
+// the umask. One that is there stays as it is.
+func makeDir(dir string) (made bool, err error) {
+	fi, err := os.Stat(dir)
+	switch {
+	case err == nil && fi.IsDir():
+		return false, nil
+	case err == nil:
+		return false, fmt.Errorf("%s is a file, not a directory", dir)
+	case !errors.Is(err, fs.ErrNotExist):
+		return false, err
+	}
+
+	if parent := filepath.Dir(dir); parent != dir {
+		if _, err := makeDir(parent); err != nil {
+			return false, err
+		}
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return false, ignoreExisting(err)
+	}
+	return true, os.Chmod(dir, 0o700)
+}
+
+func ignoreExisting(err error) error {
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	return err
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// probe finds out whether files can be made in the directory. A full disk is no
+// obstacle: the items that fill it have to get out.
+func (d *directory) probe() error {
+	path := d.join(probeName)
+	err := ignoreMissing(d.fs.Remove(path))
+	if err == nil {
+		var f file
+		f, err = d.fs.Create(path)
+		if noSpace(err) || scarce(err) {
+			return nil
+		}
+		if err == nil {
+			err = errors.Join(f.Close(), d.fs.Remove(path))
+		}
+	}
+
+	if err != nil {
+		return fmt.Errorf("directory %s is not writable: %w", d.path, err)
+	}
+	return nil
+}
+
+func (d *directory) join(name string) string { return filepath.Join(d.path, name) }
+
+// tellMemory warns, once, of a directory that takes memory itself.
+func (d *directory) tellMemory() {
+	if d.toldMemory || !inMemory(d.path) {
+		return
+	}
+	d.toldMemory = true
+	d.log.Warn("spill: the directory is in memory (tmpfs): items there still take memory", "dir", d.path)
+}
+
+// sync makes the creation and removal of files durable, where items are to
+// survive. A file system that can't do that at all is taken as it is.
+func (d *directory) sync() error {
+	if !d.durable || d.unsyncable {
+		return nil
+	}
+
+	err := d.fs.SyncDir(d.path)
+	if cantSync(err) {
+		d.unsyncable = true
+		d.log.Warn("spill: the file system can't sync directories: a power cut may cost whole segments",
+			"dir", d.path, "error", err)
+		return nil
+	}
+	return err
+}
+
+// mark makes an empty file, whose name is all that it says.
+func (d *directory) mark(name string) error {
+	f, err := d.fs.Create(d.join(name))
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), d.sync())
+}
+
+// room reports the free and the whole space. Of 0 in all nothing is known: then
+// the writes decide. Only a directory that is gone is an error.
+func (d *directory) room() (avail, total int64, err error) {
+	avail, total, err = d.fs.Free(d.path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return 0, 0, err
+	case err != nil:
+		return 0, 0, nil
+	}
+	return avail, total, nil
+}
+
+// close lets go of the directory, and removes a temporary one, if it is empty.
+// Else its marker stays, for another process to sweep it away.
+func (d *directory) close(empty bool) error {
+	l := d.lock
+	if l == nil {
+		return nil
+	}
+	d.lock = nil
+	if d.temporary && !empty {
+		return l.f.Close()
+	}
+
+	err := l.release()
+	if d.temporary {
+		err = errors.Join(err, ignoreMissing(os.Remove(d.path)))
+		d.path = ""
+	}
+	return err
+}

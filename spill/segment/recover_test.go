@@ -1,0 +1,475 @@
+package segment
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"example.com/hopper/spill"
+)
+
+func TestAMissingOrSwappedSegmentIsReportedExactly(t *testing.T) {
+	for _, what := range []string{"deleted", "emptied", "swapped", "doubled"} {
+		for nth := range 3 {
+			for _, vouched := range []bool{true, false} {
+				t.Run(fmt.Sprintf("segment %d %s, receipt %v", nth, what, vouched), func(t *testing.T) {
+					b := newBench(t, unlimited)
+					b.put(100, 5)
+					paths := b.paths()
+					if len(paths) < 4 {
+						t.Fatal(paths)
+					}
+					path, other := paths[nth], paths[nth+1]
+					first := b.store.index.segments[nth].first
+					lost := b.store.index.segments[nth].end - first
+					if vouched {
+						b.close(0)
+					} else {
+						b.abort()
+					}
+
+					at := path
+					switch files := b.disk.files; what {
+					case "deleted":
+						delete(files, path)
+						at = b.cfg.Dir // the segment before it is sealed, and so not cut off
+					case "emptied":
+						files[path].data = nil
+					case "swapped":
+						files[path], files[other] = files[other], files[path]
+						lost = 0
+					case "doubled":
+						files[filepath.Join(b.cfg.Dir, segmentName(12345))] = &inode{data: files[path].data}
+						lost = 0
+					}
+					if what == "deleted" && nth == 0 && !vouched {
+						lost = 0 // it may have been done
+					}
+
+					b.open()
+					d := b.drain(b.found, testItem)
+					if d.losses() != lost || d.items()+d.losses() != b.found.Items || b.found.End != 100 {
+						t.Fatalf("%+v: read %v, %d lost, want %d: %v", b.found, d.read, d.losses(), lost, d.lost)
+					}
+					if lost > 0 && (len(d.lost) != 1 || d.lost[0].First != first || d.lost[0].Path != at) {
+						t.Errorf("lost: %v, want from %d on, at %s", d.lost, first, at)
+					}
+				})
+			}
+		}
+	}
+}
+
+func TestATruncatedSegmentIsReportedAtItsPathAndOffset(t *testing.T) { // A19
+	for _, vouched := range []bool{true, false} {
+		b := newBench(t, unlimited)
+		b.put(100, 5)
+		if vouched {
+			b.close(0)
+		} else {
+			b.abort()
+		}
+		path := b.paths()[1]
+		at := chunkOffsets(t, b.data(path))[2]
+		b.disk.files[path].data = b.data(path)[:at+7]
+
+		b.open()
+		d := b.drain(b.found, testItem)
+		if len(d.lost) != 1 || d.lost[0].Path != path || d.lost[0].Offset != int64(at) || d.lost[0].Err != errCutOff {
+			t.Errorf("receipt %v: %v", vouched, d.lost)
+		}
+		if d.items()+d.losses() != 100 {
+			t.Errorf("receipt %v: read %v, lost %v", vouched, d.read, d.lost)
+		}
+	}
+}
+
+func TestRecoveryCanBeInterruptedAndRepeated(t *testing.T) {
+	b := newBench(t, unlimited)
+	b.put(60, 5)
+	b.trim(20)
+	b.reopen(27)
+	b.put(40, 5)
+	b.disk.fail(fault{kind: "remove", times: -1, err: syscall.EBUSY})
+	b.store.Trim(t.Context(), 50) // so that there is something to remove
+	b.abort()
+	b.disk.heal()
+
+	whole := b.disk
+	complete := false
+	for n := 0; !complete; n++ {
+		b.disk = whole.clone()
+		b.disk.fail(fault{skip: n, times: -1, err: errDead})
+		if b.tryOpen(true) == nil {
+			b.abort()
+		}
+		complete = !b.disk.hit("") && len(b.disk.hits) == 0
+		b.disk.heal()
+
+		b.open()
+		d := b.drain(b.found, testItem)
+		if b.found.Next > 50 || b.found.End != 100 || d.items() != b.found.Items || !d.has(50) || !b.found.Crashed {
+			t.Fatalf("ended at operation %d: %+v, read %v, lost %v", n, b.found, d.read, d.lost)
+		}
+		b.close(100)
+	}
+}
+
+func TestAStopInterruptedAtAnyPointLosesNothing(t *testing.T) {
+	b := newBench(t, unlimited)
+	b.put(60, 5)
+	b.reopen(27)
+	b.put(10, 5)
+	b.abort()
+	whole := b.disk
+	for n, complete := 0, false; !complete; n++ {
+		b.disk = whole.clone()
+		b.open()
+		before := b.disk.count
+		b.disk.fail(fault{skip: n, times: -1, err: errDead})
+		b.store.Close(t.Context(), true, 40, b.seq)
+		complete = b.disk.count-before <= n
+		b.disk.heal()
+
+		b.open()
+		d := b.drain(b.found, testItem)
+		if b.found.Next > 40 || b.found.End != 70 || d.items() != b.found.Items || complete && b.found.Crashed || n == 0 && !b.found.Crashed {
+			t.Fatalf("ended at operation %d: %+v, read %v, lost %v", n, b.found, d.read, d.lost)
+		}
+		b.close(70)
+	}
+}
+
+func TestACrashIsTold(t *testing.T) {
+	b := newBench(t, unlimited)
+	b.put(60, 5)
+	oldest := b.store.Usage().TrimAt
+	b.kill()
+	if r := b.found; !r.Crashed || r.Repeated != oldest || r.Next != 0 || r.Items != 60 {
+		t.Errorf("after a kill: %+v, the oldest segment ends at %d", r, oldest)
+	}
+
+	b.reopen(7)
+	if r := b.found; r.Crashed || r.Repeated != 0 || r.Next != 7 {
+		t.Errorf("after Close: %+v", r)
+	}
+	b.kill() // without having done anything
+	if r := b.found; !r.Crashed || r.Repeated != oldest-7 || r.Next != 7 {
+		t.Errorf("after Close, Open and a kill: %+v", r)
+	}
+
+	b.reopen(7)
+	b.put(10, 5)
+	b.trim(oldest)
+	b.kill()
+	if r := b.found; !r.Crashed || r.Next != oldest || r.End != 70 {
+		t.Errorf("after Trim and a kill: %+v", r)
+	}
+
+	b.trim(70)
+	b.kill()
+	if r := b.found; r.Crashed || r.Items != 0 {
+		t.Errorf("with nothing left: %+v", r)
+	}
+}
+
+func TestOldestIsWhenTheOldestSegmentWasWritten(t *testing.T) {
+	b := newBench(t, unlimited)
+	b.put(60, 5)
+	b.close(0)
+	hour := time.Now().Add(-time.Hour).Truncate(0)
+	b.disk.files[b.paths()[0]].modified = hour
+	b.open()
+	if !b.found.Oldest.Equal(hour) {
+		t.Errorf("%v, want %v", b.found.Oldest, hour)
+	}
+	if ext := b.read(0, spill.Position{}, spill.MaxChunk); !ext.Stored.Equal(hour) {
+		t.Errorf("%v, want %v", ext.Stored, hour)
+	}
+	start := time.Now()
+	b.seq = 70
+	b.put(1, 1)
+	if ext := b.read(70, spill.Position{}, spill.MaxChunk); ext.Stored.Before(start) || time.Since(ext.Stored) < 0 {
+		t.Errorf("%v", ext.Stored)
+	}
+}
+
+func TestAReceiptDoesNotVouchForWhatIsDone(t *testing.T) {
+	b := newBench(t, unlimited)
+	b.put(60, 5)
+	b.reopen(0)
+	if !b.hasReceipt() {
+		t.Fatal("no receipt")
+	}
+	b.trim(b.store.Usage().TrimAt)
+	if b.hasReceipt() {
+		t.Errorf("%v", b.disk.names())
+	}
+	next := b.store.index.segments[0].first
+	b.kill()
+	b.wants(0, [2]uint64{next, 60})
+}
+
+func TestAReceiptIsGoneForGoodBeforeAnythingItVouchesFor(t *testing.T) {
+	b := newBench(t, unlimited)
+	b.put(60, 5)
+	b.reopen(0)
+	before := b.paths()
+	b.disk.fail(fault{kind: "syncdir", times: 1, err: syscall.EIO})
+	if err := b.store.Trim(t.Context(), 60); !errors.Is(err, syscall.EIO) {
+		t.Errorf("Trim: %v", err)
+	}
+	if diff := cmp.Diff(before, b.paths()); diff != "" {
+		t.Errorf("segments are gone, though the removal of the receipt may be undone:\n%s", diff)
+	}
+	b.trim(60)
+	b.close(60)
+	if diff := cmp.Diff([]string{}, b.disk.names()); diff != "" {
+		t.Errorf("left: %s", diff)
+	}
+}
+
+func TestACloseThatCouldNotStoreAllVouchesForNothing(t *testing.T) {
+	b := newBench(t, unlimited)
+	b.put(60, 5)
+	must(t, b.store.Close(t.Context(), true, 13, 13))
+	b.open()
+	if r := b.found; r.Next != 13 || r.End != 60 || r.Items != 47 || r.Crashed {
+		t.Errorf("%+v", r)
+	}
+	b.kill()
+	if r := b.found; r.Next != 13 || r.Items != 47 || !r.Crashed {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestALossThatWasNotToldYetIsToldByTheNextStore(t *testing.T) {
+	b := newBench(t, unlimited)
+	b.put(100, 5)
+	b.close(0)
+	delete(b.disk.files, b.paths()[1])
+	b.open()
+	b.reopen(3)
+	if d := b.drain(b.found, testItem); d.items()+d.losses() != 97 || len(d.lost) != 1 {
+		t.Errorf("read %v, lost %v", d.read, d.lost)
+	}
+}
+
+func TestOpenRefusesWhatItMustNotTouch(t *testing.T) {
+	future := func(f *inode) { f.data = futureHeader() }
+	for _, tt := range []struct {
+		name  string
+		label string
+		keep  bool
+		spoil func(*inode)
+		want  error
+	}{
+		{"a version that is not known", "test", true, future, spill.ErrVersion},
+		{"a version that is not known, not to be kept", "test", false, future, spill.ErrVersion},
+		{"another label", "other", true, nil, &spill.LabelError{}},
+		{"another label, not to be kept", "other", false, nil, &spill.LabelError{}},
+		{"items that were left on purpose", "test", false, nil, spill.ErrNotResumed},
+	} {
+		for _, closed := range []bool{true, false} {
+			t.Run(fmt.Sprint(tt.name, ", closed ", closed), func(t *testing.T) {
+				b := newBench(t, Config{MaxBytes: -1, SegmentSize: 1 << 20})
+				b.put(5, 5)
+				if closed {
+					b.close(0)
+				} else {
+					b.abort()
+				}
+				path, f := b.disk.only(t)
+				if tt.spoil != nil {
+					tt.spoil(f)
+				}
+
+				before, names := string(f.data), fmt.Sprint(b.disk.names())
+				b.label = tt.label
+				err := b.tryOpen(tt.keep)
+				var label *spill.LabelError
+				if !errors.Is(err, tt.want) && !(errors.As(tt.want, &label) && errors.As(err, &label)) {
+					t.Errorf("Open: %v, want %v", err, tt.want)
+				}
+				if label != nil && (label.Found != "test" || label.Want != "other" || label.Path != path) {
+					t.Errorf("LabelError: %+v", label)
+				}
+				if label == nil && !strings.Contains(err.Error(), b.cfg.Dir) {
+					t.Errorf("Open: %v", err)
+				}
+				if string(f.data) != before || fmt.Sprint(b.disk.names()) != names {
+					t.Errorf("changed: %v, before %v", b.disk.names(), names)
+				}
+				open := b.disk.handles
+				if closed && open != 0 {
+					t.Errorf("%d files are open", open)
+				}
+				if _, err := os.Stat(b.cfg.Dir); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+}
+
+func TestTheLeftoverOfALogThatWasNotToKeepIsDeleted(t *testing.T) {
+	b := newBench(t, unlimited)
+	b.close(0)
+	must(t, b.tryOpen(false))
+	b.put(60, 5)
+	b.abort()
+	must(t, b.tryOpen(false))
+	if diff := cmp.Diff([]string{}, b.disk.names()); diff != "" || b.found.Items != 0 || b.found.End != 0 {
+		t.Errorf("%+v, left: %s", b.found, diff)
+	}
+	if n := b.log.count("ended without Close"); n != 1 {
+		t.Errorf("said %d times", n)
+	}
+	b.put(60, 5)
+	b.abort()
+
+	b.open() // one that keeps its items takes what there is
+	b.wants(0, [2]uint64{0, 60})
+}
+
+func TestNumbersNearTheLimitAreNobodys(t *testing.T) { // A20
+	b := newBench(t, unlimited)
+	b.put(10, 5)
+	b.close(3)
+	planted := []string{
+		"18446744073709551615.sz", "09223372036854775808.sz",
+		"18446744073709551600-18446744073709551615.ack", "09223372036854775809-09223372036854775810.ack",
+	}
+	whole := string(b.data(b.paths()[0]))
+	for _, name := range planted {
+		b.disk.files[filepath.Join(b.cfg.Dir, name)] = &inode{data: []byte(whole)}
+	}
+
+	b.open()
+	if r := b.found; r.Next != 3 || r.End != 10 || r.Items != 7 {
+		t.Errorf("%+v", r)
+	}
+	if n := b.log.count("left alone"); n != len(planted) {
+		t.Errorf("said %d times, want once for each of %d files", n, len(planted))
+	}
+	b.put(10, 5)
+	b.wants(3, [2]uint64{3, 20})
+	b.trim(20)
+	b.close(20)
+	if n := len(b.disk.names()); n != len(planted) {
+		t.Errorf("left: %v", b.disk.names())
+	}
+}
+
+func TestASegmentWithNumbersNearTheLimitInsideIsNoTrap(t *testing.T) { // A20
+	for _, h := range []header{
+		{first: 1<<64 - 1}, {first: 1 << 63}, {first: 5, follows: 1<<64 - 1}, {first: 5, acked: 1<<64 - 1},
+	} {
+		b := newBench(t, unlimited)
+		b.put(5, 5)
+		b.abort()
+		h.label = b.label
+		b.disk.files[filepath.Join(b.cfg.Dir, segmentName(5))] = &inode{data: appendHeader(nil, h)}
+		b.open()
+		b.put(10, 5)
+		b.wants(0, [2]uint64{0, 15})
+	}
+}
+
+// TestOpenWithstandsAnyNumbers opens directories whose headers, chunks, footers
+// and receipts have right checksums and any numbers.
+func TestOpenWithstandsAnyNumbers(t *testing.T) { // A20
+	runs := 2000
+	if soak() {
+		runs = 100_000
+	}
+	for seed := range runs {
+		r := rand.New(rand.NewPCG(uint64(seed), 0))
+		number := func() uint64 {
+			base := []uint64{0, 5, 10, spill.MaxSeq - 12, spill.MaxSeq, 1<<64 - 20}[min(r.IntN(12), 5)]
+			return base + uint64(r.IntN(12))
+		}
+		d, dir := newDisk(), t.TempDir()
+		for range 1 + r.IntN(4) {
+			h := header{first: number(), follows: number(), acked: 0, kept: true, label: "bytes"}
+			if r.IntN(4) == 0 {
+				h.acked = number()
+			}
+			b := appendHeader(nil, h)
+			for range r.IntN(3) {
+				first := h.first
+				if r.IntN(4) == 0 {
+					first = number()
+				}
+				for chunk := range spill.NewBatch("bytes", first, make([][]byte, 1+r.IntN(5))...).Chunks {
+					b = append(b, chunk...)
+				}
+			}
+			if r.IntN(2) == 0 {
+				b = appendFooter(b, footer{h.first, max(h.first, number()), 1})
+			}
+			name := h.first
+			if r.IntN(4) == 0 {
+				name = number()
+			}
+			d.files[filepath.Join(dir, segmentName(name))] = &inode{data: b}
+		}
+		if next := number(); r.IntN(2) == 0 {
+			d.files[filepath.Join(dir, receipt{next, max(next, number())}.name())] = &inode{}
+		}
+		if readAll(t, d, dir, false); t.Failed() {
+			t.Fatal("seed", seed)
+		}
+	}
+}
+
+func TestForeignFilesAreLeftAlone(t *testing.T) {
+	b := newBench(t, unlimited)
+	foreign := map[string]string{}
+	for _, name := range []string{"notes.txt", "1.sz", "00000000000000000007.szx", "00000000000000000001.ack", segmentName(99), segmentName(98)} {
+		foreign[name] = "sNaPpY " + name
+	}
+	foreign[segmentName(98)] = "x"
+	for name, data := range foreign {
+		b.disk.files[filepath.Join(b.cfg.Dir, name)] = &inode{data: []byte(data)}
+	}
+	b.disk.files[filepath.Join(b.cfg.Dir, segmentName(50))] = &inode{strange: syscall.ELOOP}
+	b.kill()
+	b.put(120, 5)
+	b.wants(0, [2]uint64{0, 120})
+	b.kill()
+	b.wants(0, [2]uint64{0, 120})
+	b.trim(120)
+	b.close(120)
+	if n := len(b.disk.names()); n != len(foreign)+1 {
+		t.Errorf("left: %v", b.disk.names())
+	}
+	for name, data := range foreign {
+		if got := string(b.data(filepath.Join(b.cfg.Dir, name))); got != data {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+}
+
+func TestAnUnfinishedSegmentIsDeleted(t *testing.T) {
+	whole := appendHeader(nil, header{first: 5, label: "test", kept: true})
+	for n := range len(whole) + 1 {
+		b := newBench(t, unlimited)
+		b.put(5, 5)
+		b.abort()
+		b.disk.files[filepath.Join(b.cfg.Dir, segmentName(5))] = &inode{data: whole[:n]}
+		b.open()
+		if n := len(b.paths()); n != 1 || b.found.Items != 5 {
+			t.Errorf("%d bytes of a header: %v, %+v", n, b.disk.names(), b.found)
+		}
+		b.close(5)
+	}
+}

@@ -1,0 +1,132 @@
+package segment
+
+import (
+	"errors"
+	"sync/atomic"
+)
+
+// trash removes files that are not wanted any more. It belongs to the goroutine
+// that changes the store.
+type trash struct {
+	fs    fsys
+	dir   *directory
+	index *index
+	usage *usage
+
+	doomed  []*segment // could not be removed yet
+	receipt *receipt   // the one on disk, which vouches for the oldest segments, or nil
+
+	due atomic.Uint64 // end of a doomed segment; never if there is none
+}
+
+// discard deletes a segment's file, or leaves it for the next time. One that
+// could not be read stays, with a mark that tells later stores to leave it alone.
+func (t *trash) discard(s *segment) error {
+	var err error
+	if t.index.retained(s) {
+		err = t.dir.mark(retainedName(s.path))
+	} else {
+		err = ignoreMissing(t.fs.Remove(s.path))
+	}
+	if err != nil {
+		t.doom(s)
+		return err
+	}
+
+	t.usage.bytes.Add(-s.disk)
+	t.usage.segments.Add(-1)
+	return nil
+}
+
+// doom notes segments that are to be deleted.
+func (t *trash) doom(segments ...*segment) {
+	t.doomed = append(t.doomed, segments...)
+	t.noteDue()
+}
+
+func (t *trash) noteDue() {
+	due := never
+	for _, s := range t.doomed {
+		due = min(due, s.end)
+	}
+	t.due.Store(due)
+}
+
+// empty deletes all that is doomed.
+func (t *trash) empty() error {
+	dead := t.doomed
+	if len(dead) == 0 {
+		return nil
+	}
+	if err := t.dropReceipt(dead); err != nil {
+		return err
+	}
+
+	t.doomed = nil
+	var errs error
+	for _, s := range dead {
+		errs = errors.Join(errs, t.discard(s))
+	}
+	t.noteDue()
+	return errors.Join(errs, t.dir.sync())
+}
+
+// dropReceipt removes the receipt if it vouches for one of the segments that are
+// to go. That is made durable first, so that it never vouches for what is no
+// longer there.
+func (t *trash) dropReceipt(dead []*segment) error {
+	r := t.receipt
+	if r == nil {
+		return nil
+	}
+	for _, s := range dead {
+		if r.covers(s.first, s.end) {
+			return t.removeReceipt()
+		}
+	}
+	return nil
+}
+
+// useReceipt takes over the receipt that was found, if there is one, and marks it
+// as opened.
+func (t *trash) useReceipt(r *receipt) error {
+	t.receipt = r
+	if r == nil {
+		return nil
+	}
+	return t.dir.mark(r.openedName())
+}
+
+// removeReceipt removes the receipt, and then its mark: without the mark it would
+// vouch for a clean stop.
+func (t *trash) removeReceipt() error {
+	err := ignoreMissing(t.fs.Remove(t.dir.join(t.receipt.name())))
+	if err == nil {
+		err = t.dir.sync()
+	}
+	if err == nil {
+		err = ignoreMissing(t.fs.Remove(t.dir.join(t.receipt.openedName())))
+	}
+	if err == nil {
+		t.receipt = nil
+	}
+	return err
+}
+
+// writeReceipt puts r in the place of the receipt that is there.
+func (t *trash) writeReceipt(r receipt) error {
+	old := t.receipt
+	if old != nil && *old == r {
+		return errors.Join(ignoreMissing(t.fs.Remove(t.dir.join(r.openedName()))), t.dir.sync())
+	}
+	if err := t.dir.mark(r.name()); err != nil {
+		return err
+	}
+
+	var err error
+	if old != nil {
+		err = t.removeReceipt()
+	}
+	t.receipt = &r
+	return err
+}

@@ -1,5 +1,0 @@
-//go:build !linux
-
-package spill
-
-func inMemory(string) bool { return false }

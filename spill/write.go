@@ -1,0 +1,239 @@
+package spill
+
+import (
+	"errors"
+	"time"
+)
+
+// sayAgain is how long a refusal is not logged again that has been logged.
+const sayAgain = time.Minute
+
+// hungAfter is how long a call may take before the store counts as one that does
+// not answer.
+const hungAfter = time.Second
+
+// ErrHung says that the store has not answered for more than a second.
+var ErrHung = errors.New("spill: the store does not answer")
+
+// A writerState is what a log knows of the goroutine that changes the store.
+type writerState struct {
+	active bool      // the goroutine runs
+	began  time.Time // when it has called the store; zero while it does not
+
+	refusal error         // why the store takes nothing; nil while it does
+	paused  bool          // the store is not asked again for a while
+	delay   time.Duration // the length of that pause
+	said    string        // the refusal that was logged last
+	saidAt  time.Time
+
+	trimmed    uint64 // the store has been told that the items below are done
+	untrimmed  bool   // it could not delete everything
+	trimPaused bool   // it is not asked again for a while
+}
+
+// writeLocked starts the goroutine if there is something for it to do.
+func (l *Log) writeLocked() {
+	if !l.writer.active && l.writeDueLocked() {
+		l.writer.active = true
+		l.goroutines.Go(l.write)
+	}
+}
+
+func (l *Log) writeDueLocked() bool {
+	return !l.ending.closed() && (l.trimDueLocked() || l.appendDueLocked())
+}
+
+func (l *Log) trimDueLocked() bool {
+	w := &l.writer
+	if w.trimPaused || l.ending != nil {
+		return false
+	}
+	return w.untrimmed || l.acked > w.trimmed && l.acked >= l.store.Usage().TrimAt
+}
+
+// appendDueLocked reports whether the oldest run is to be written.
+func (l *Log) appendDueLocked() bool {
+	return len(l.mem) > 0 && !l.writer.paused && l.writableLocked(l.mem[0])
+}
+
+func (l *Log) writableLocked(p *pending) bool {
+	if l.ending != nil {
+		return l.cfg.Keep && (p.state == packed || p.state == sealed)
+	}
+	return p.state == packed || p.state == sealed && l.flush
+}
+
+// write is the goroutine that changes the store, for as long as there is
+// something to do.
+func (l *Log) write() {
+	for {
+		l.mu.Lock()
+		w := &l.writer
+		w.active = l.writeDueLocked()
+		if !w.active {
+			l.ending.progress()
+			l.mu.Unlock()
+			return
+		}
+
+		if l.trimDueLocked() {
+			acked := l.acked
+			w.trimmed = acked
+			w.began = time.Now()
+			l.mu.Unlock()
+			l.trimmed(l.store.Trim(l.ctx, acked))
+			continue
+		}
+
+		runs, lift := l.claimWritesLocked(), l.ending.lift()
+		w.began = time.Now()
+		l.mu.Unlock()
+		if lift {
+			l.store.Lift()
+		}
+		l.put(runs)
+	}
+}
+
+// hungLocked reports whether the store has not answered for some time.
+func (l *Log) hungLocked() bool {
+	began := l.writer.began
+	return !began.IsZero() && time.Since(began) >= hungAfter
+}
+
+// trimmed takes note of a Trim: there may be room now.
+func (l *Log) trimmed(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	w := &l.writer
+	w.paused, w.began = false, time.Time{}
+	l.wake()
+
+	w.untrimmed = false
+	if err == nil {
+		return
+	}
+	l.cfg.Logger.Warn("spill: space of items that are done could not be given back: trying again", "error", err)
+	l.trimLaterLocked()
+}
+
+// trimLaterLocked has what could not be deleted deleted after a pause.
+func (l *Log) trimLaterLocked() {
+	w := &l.writer
+	w.untrimmed = true
+	if !w.trimPaused {
+		w.trimPaused = true
+		l.afterLocked(retryMax, func() { w.trimPaused = false })
+	}
+}
+
+// afterLocked runs f, with the lock held, after a pause, and then what has
+// become due.
+func (l *Log) afterLocked(d time.Duration, f func()) {
+	time.AfterFunc(d, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		f()
+		l.writeLocked()
+	})
+}
+
+// claimWritesLocked returns the runs that are written next, all in one call of
+// the store.
+func (l *Log) claimWritesLocked() (runs []*pending) {
+	for _, p := range l.mem {
+		if len(runs) == maxPacked || !l.writableLocked(p) {
+			break
+		}
+		p.state = writing
+		p.users++
+		runs = append(runs, p)
+	}
+	return runs
+}
+
+// put appends the runs to the store. Those that it refuses stay where they are.
+func (l *Log) put(runs []*pending) {
+	batches := make([]*Batch, len(runs))
+	for i, p := range runs {
+		batches[i] = p.batch(l.tag)
+	}
+	n, err := l.store.Append(l.ctx, batches)
+	switch {
+	case n < 0 || n > len(runs):
+		panic("internal error: the store has stored other batches than it was given")
+	case n == len(runs):
+		err = nil
+	case err == nil:
+		err = errors.New("spill: internal error: the store gives no reason")
+	}
+
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.writer.began = time.Time{}
+	for i, p := range runs {
+		l.putLocked(p, i < n)
+	}
+	if err != nil {
+		l.refusedLocked(runs[n], err)
+	} else {
+		l.acceptedLocked()
+	}
+	l.dropLocked()
+	l.ending.progress()
+
+	for _, p := range runs {
+		l.unrefLocked(p)
+	}
+	l.readLocked(l.reading.limit)
+	l.wake()
+}
+
+func (l *Log) putLocked(p *pending, ok bool) {
+	switch {
+	case ok:
+		if l.read >= l.written { // it had read everything
+			l.reading.limit = min(l.reading.limit, 1)
+		}
+		p.state = stored
+		l.written = max(l.written, p.end())
+		l.writer.trimmed = 0 // its items may be done by now
+	case p.packed != nil || !p.fits(): // a large one is packed as it is written
+		p.state = packed
+	default:
+		p.state = sealed
+	}
+}
+
+// refusedLocked makes a pause before the store is asked again, which gets the
+// same run then. At the end that is done a few times only.
+func (l *Log) refusedLocked(p *pending, err error) {
+	w := &l.writer
+	if e := l.ending; e != nil {
+		if e.tries == lastTries {
+			e.lose(p, l.acked, err)
+			return
+		}
+		e.tries++
+	}
+
+	if w.refusal == nil && (w.said != err.Error() || time.Since(w.saidAt) > sayAgain) {
+		w.said, w.saidAt = err.Error(), time.Now()
+		l.cfg.Logger.Debug("spill: the store refuses items: they stay in memory while it is tried again", "error", err)
+	}
+	w.refusal = err
+
+	w.delay = min(max(2*w.delay, retryMin), retryMax)
+	w.paused = true
+	l.afterLocked(w.delay, func() { w.paused = false })
+	l.trimLaterLocked() // what a failed write may have left
+}
+
+func (l *Log) acceptedLocked() {
+	w := &l.writer
+	w.delay = 0
+	if w.refusal != nil {
+		w.refusal = nil
+		l.cfg.Logger.Debug("spill: the store takes items again")
+	}
+}
