@@ -518,21 +518,21 @@ func (p *Pump) Close() error {
 // it block the pump.
 func (p *Pump) Stats() Stats {
 	s := p.board.Read()
-	u := p.usage()
+	t, u := s.tally, p.usage()
 	return Stats{
-		Received: s.Received, Delivered: s.Delivered,
-		InMemory: s.InMemory, OnDisk: s.OnDisk, Lost: s.Lost, Resumed: s.Resumed,
-		MemoryBytes: s.MemoryBytes, DiskBytes: u.Bytes, Segments: u.Segments,
-		Spilled: s.Spilled, HighWater: s.HighWater, Oldest: s.oldest,
-		Blocked: s.stall.reason != "", Reason: s.stall.reason, BlockedFor: s.stall.total(),
+		Received: t.Received, Delivered: t.Delivered,
+		InMemory: t.InMemory, OnDisk: t.OnDisk, Lost: t.Lost, Resumed: t.Resumed,
+		MemoryBytes: t.MemoryBytes, DiskBytes: u.Bytes, Segments: u.Segments,
+		Spilled: t.Spilled, HighWater: t.HighWater, Oldest: s.oldest,
+		Blocked: s.blocked.why() != "", Reason: s.blocked.why(), BlockedFor: s.blocked.total(),
 	}
 }
 
 // A snapshot is what the loop publishes.
 type snapshot struct {
-	backlog.Tally
-	oldest time.Time
-	stall  stall
+	tally   backlog.Tally
+	oldest  time.Time
+	blocked *blocked
 }
 
 // String returns Stats as JSON, so that a Pump is an expvar.Var.

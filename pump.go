@@ -307,14 +307,41 @@ func (l *loop[T]) publish() {
 		why = l.items.Refusal()
 	}
 	l.stall.set(l.opts, why)
-	l.p.board.Write(snapshot{l.items.Tally(), l.items.Oldest(), l.stall})
+
+	s := l.p.board.Draft()
+	s.tally, s.oldest, s.blocked = l.items.Tally(), l.items.Oldest(), l.stall.now
+	l.p.board.Post()
 }
 
-// A stall says whether, and how long, the pump has not been receiving.
+// Blocked says whether, and for how long, the pump has not been receiving. It
+// does not change.
+type blocked struct {
+	reason string        // why; empty while it is receiving
+	since  time.Time     // with a reason
+	before time.Duration // in all, before that
+}
+
+// total returns how long the pump has not been receiving. A nil b never was.
+func (b *blocked) total() time.Duration {
+	switch {
+	case b == nil:
+		return 0
+	case b.reason == "":
+		return b.before
+	}
+	return b.before + time.Since(b.since)
+}
+
+func (b *blocked) why() string {
+	if b == nil {
+		return ""
+	}
+	return b.reason
+}
+
+// A stall is the loop's view of that, and of what the log says of it.
 type stall struct {
-	reason string    // empty while it is receiving
-	since  time.Time // with a reason
-	before time.Duration
+	now *blocked // nil: never was
 
 	said   string // the reason that was logged last
 	saidAt time.Time
@@ -323,40 +350,35 @@ type stall struct {
 
 // set notes why the pump is not receiving now; nil: it is, or is only waiting
 // for a disk that is slower than the producer.
-func (s *stall) set(opts *config, why error) {
-	if why == nil && s.reason == "" {
+func (s *stall) set(opts *config, err error) {
+	if err == nil && s.now.why() == "" {
 		return
 	}
-	reason := opts.explain(why)
-	if reason == s.reason {
+	reason := opts.explain(err)
+	if reason == s.now.why() {
 		return
 	}
 
 	now := time.Now()
-	if s.reason == "" {
-		s.since = now
+	next := &blocked{reason: reason, since: now, before: s.now.total()}
+	if reason != "" && s.now.why() != "" { // it goes on for another reason
+		next.since, next.before = s.now.since, s.now.before
 	}
-	s.reason = reason
-	if reason == "" {
-		s.before += now.Sub(s.since)
-		if s.open {
-			s.open = false
-			opts.logger.Info("hopper: receiving again")
-		}
-		return
-	}
-	if s.said != reason || now.Sub(s.saidAt) >= sayAgain {
+	s.now = next
+	s.tell(opts, now)
+}
+
+// tell logs the change, unless it is one of many.
+func (s *stall) tell(opts *config, now time.Time) {
+	reason := s.now.reason
+	switch {
+	case reason == "" && s.open:
+		s.open = false
+		opts.logger.Info("hopper: receiving again")
+	case reason != "" && (s.said != reason || now.Sub(s.saidAt) >= sayAgain):
 		s.said, s.saidAt, s.open = reason, now, true
 		opts.logger.Warn("hopper: not receiving: what waits is delivered meanwhile", "reason", reason)
 	}
-}
-
-// total returns how long the pump has not been receiving.
-func (s *stall) total() time.Duration {
-	if s.reason == "" {
-		return s.before
-	}
-	return s.before + time.Since(s.since)
 }
 
 // recoverOutGone ends the loop if it sent on a channel that somebody else has

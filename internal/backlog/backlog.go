@@ -58,7 +58,8 @@ type Backlog[T any] struct {
 	logged uint64        // items in the log that have not come into the window
 	lot    lot[T]
 
-	unsettled bool // the log does not know how far head has got
+	settled   uint64 // the log knows that the items below are done
+	unsettled bool   // it holds, or has handed out, items that are not
 
 	dropped uint64 // items that Drop was told of
 
@@ -190,14 +191,14 @@ func (b *Backlog[T]) Err() error {
 
 // Settle tells the log what has been delivered, so that it can give back space.
 func (b *Backlog[T]) Settle() {
-	if !b.unsettled {
+	if !b.unsettled || b.head == b.settled {
 		return
 	}
 	if b.cursor != nil && b.cursor.Left == 0 {
 		b.cursor = nil // Ack gives it back
 	}
 	b.log.Ack(b.head)
-	b.unsettled = !b.Empty()
+	b.settled, b.unsettled = b.head, !b.Empty()
 }
 
 // Rest gives up memory that a backlog which nobody uses does not need.

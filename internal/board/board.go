@@ -22,11 +22,13 @@ type Board[S any] struct {
 // fresh marks the copy on its way if it has not been read.
 const fresh = 4
 
-// Write publishes a snapshot. It is for one goroutine.
-func (b *Board[S]) Write(s S) {
-	own := 2 - b.writer
-	b.copies[own] = s
-	b.writer = 2 - b.onWay.Swap(own|fresh)&^fresh
+// Draft returns the copy that the writer fills in before it calls Post. What is
+// in it may be of any age. It is for one goroutine, as is Post.
+func (b *Board[S]) Draft() *S { return &b.copies[2-b.writer] }
+
+// Post publishes the draft.
+func (b *Board[S]) Post() {
+	b.writer = 2 - b.onWay.Swap((2-b.writer)|fresh)&^fresh
 }
 
 // Read returns the last snapshot. It is safe for concurrent use.

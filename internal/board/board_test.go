@@ -7,6 +7,11 @@ import (
 	"example.com/hopper/internal/board"
 )
 
+func post[S any](b *board.Board[S], s S) {
+	*b.Draft() = s
+	b.Post()
+}
+
 func TestTheZeroBoardHoldsAZeroSnapshot(t *testing.T) {
 	var b board.Board[int]
 	if got := b.Read(); got != 0 {
@@ -17,8 +22,8 @@ func TestTheZeroBoardHoldsAZeroSnapshot(t *testing.T) {
 func TestReadReturnsWhatWasWrittenLast(t *testing.T) {
 	var b board.Board[int]
 	for i := range 20 {
-		b.Write(2 * i)
-		b.Write(2*i + 1)
+		post(&b, 2*i)
+		post(&b, 2*i+1)
 		for range i % 3 {
 			if got := b.Read(); got != 2*i+1 {
 				t.Fatalf("Read() = %d, want %d", got, 2*i+1)
@@ -51,7 +56,7 @@ func TestTheBoardNeverShowsHalfASnapshotNorAnOlderOne(t *testing.T) {
 	}
 
 	for i := range uint64(20_000) {
-		b.Write(pair{i, i})
+		post(&b, pair{i, i})
 	}
 	close(done)
 	readers.Wait()
