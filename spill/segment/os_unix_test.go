@@ -66,14 +66,23 @@ func TestTwoStoresCannotShareADirectory(t *testing.T) {
 func TestPlantedLinksAndPipesAreLeftAlone(t *testing.T) {
 	cfg := realConfig(t)
 	target := filepath.Join(t.TempDir(), "target")
-	must(t, os.WriteFile(target, []byte("precious"), 0o644))
+	elsewhere := realConfig(t)
+	s, _ := openReal(t, elsewhere)
+	s.mustAppend(t, 200, 5)
+	must(t, s.Close(t.Context(), true, 200, 205))
+	must(t, os.Rename(filepath.Join(elsewhere.Dir, segmentName(200)), target)) // a sound segment
+	precious, err := os.ReadFile(target)
+	must(t, err)
 	must(t, os.MkdirAll(cfg.Dir, 0o700))
 	must(t, os.Symlink(target, filepath.Join(cfg.Dir, segmentName(50))))
 	must(t, os.Symlink(target, filepath.Join(cfg.Dir, segmentName(0)))) // the very name that comes next
 	must(t, syscall.Mkfifo(filepath.Join(cfg.Dir, segmentName(51)), 0o600))
 	must(t, os.Mkdir(filepath.Join(cfg.Dir, segmentName(52)), 0o700))
 
-	s, _ := openReal(t, cfg)
+	s, r := openReal(t, cfg)
+	if r.Items > 0 {
+		t.Errorf("%+v", r)
+	}
 	for i := range uint64(20) {
 		s.mustAppend(t, 5*i, 5)
 	}
@@ -83,7 +92,7 @@ func TestPlantedLinksAndPipesAreLeftAlone(t *testing.T) {
 	checkReal(t, s, 0, 100)
 	must(t, s.Close(t.Context(), true, 100, 100))
 
-	if b, err := os.ReadFile(target); err != nil || string(b) != "precious" {
+	if b, err := os.ReadFile(target); err != nil || string(b) != string(precious) {
 		t.Errorf("%q, %v", b, err)
 	}
 	if names := listDir(t, cfg.Dir); len(names) != 4 {

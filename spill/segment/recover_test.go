@@ -252,14 +252,22 @@ func TestACloseThatCouldNotStoreAllVouchesForNothing(t *testing.T) {
 }
 
 func TestALossThatWasNotToldYetIsToldByTheNextStore(t *testing.T) {
-	b := newBench(t, unlimited)
-	b.put(100, 5)
-	b.close(0)
-	delete(b.disk.files, b.paths()[1])
-	b.open()
-	b.reopen(3)
-	if d := b.drain(b.found, testItem); d.items()+d.losses() != 97 || len(d.lost) != 1 {
-		t.Errorf("read %v, lost %v", d.read, d.lost)
+	for _, last := range []bool{true, false} {
+		b := newBench(t, unlimited)
+		b.put(100, 5)
+		b.close(0)
+		paths := b.paths()
+		lost := paths[1]
+		if last {
+			lost = paths[len(paths)-1]
+		}
+		delete(b.disk.files, lost)
+
+		b.open()
+		b.reopen(3)
+		if d := b.drain(b.found, testItem); d.items()+d.losses() != 97 || len(d.lost) != 1 {
+			t.Errorf("last %v: read %v, lost %v", last, d.read, d.lost)
+		}
 	}
 }
 
@@ -456,6 +464,37 @@ func TestForeignFilesAreLeftAlone(t *testing.T) {
 		if got := string(b.data(filepath.Join(b.cfg.Dir, name))); got != data {
 			t.Errorf("%s: %q", name, got)
 		}
+	}
+}
+
+func TestASegmentThatAPowerCutLeftAsZerosIsDeleted(t *testing.T) {
+	b := newBench(t, unlimited)
+	b.put(5, 5)
+	b.abort()
+	b.disk.files[filepath.Join(b.cfg.Dir, segmentName(5))] = &inode{data: make([]byte, 5000)}
+	b.open()
+	if n := len(b.paths()); n != 1 || b.found.Items != 5 {
+		t.Errorf("%v, %+v", b.disk.names(), b.found)
+	}
+}
+
+func TestCloseSyncsWhatAKilledPredecessorHasLeft(t *testing.T) {
+	b := newBench(t, Config{MaxBytes: -1, SegmentSize: 1 << 20})
+	b.put(20, 5)
+	b.kill()
+	_, f := b.disk.only(t)
+	b.close(0)
+	if f.synced != len(f.data) {
+		t.Errorf("%d of %d bytes are synced", f.synced, len(f.data))
+	}
+
+	b.open()
+	b.put(20, 5)
+	b.kill()
+	b.disk.fail(fault{kind: "sync", times: 1, err: syscall.EIO})
+	err := b.store.Close(t.Context(), true, 0, 40)
+	if !errors.Is(err, syscall.EIO) || !strings.Contains(err.Error(), "items 20 to 39 may not survive") {
+		t.Errorf("Close: %v", err)
 	}
 }
 

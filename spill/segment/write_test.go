@@ -315,6 +315,23 @@ func TestMaxBytesIsNeverExceeded(t *testing.T) {
 	b.close(0)
 }
 
+func TestMaxBytesLeavesRoomForTheFooter(t *testing.T) {
+	sizeOf := func(t *testing.T) int64 {
+		b := newBench(t, unlimited)
+		b.put(5, 5)
+		return b.disk.used() + footerLen
+	}
+	for _, missing := range []int64{0, 1} {
+		b := newBench(t, Config{MaxBytes: sizeOf(t) - missing, SegmentSize: 1 << 20})
+		if err := b.tryPut(5); (err == nil) != (missing == 0) {
+			t.Errorf("%d bytes too few: %v", missing, err)
+		}
+		if missing > 0 && (len(b.disk.names()) > 0 || b.store.Usage().Bytes > 0) {
+			t.Errorf("left: %v, %+v", b.disk.names(), b.store.Usage())
+		}
+	}
+}
+
 func TestKeepFreeIsNeverUsed(t *testing.T) {
 	const keepFree, capacity = 64 << 10, 128 << 10
 	b := newBench(t, Config{MaxBytes: -1, KeepFree: keepFree, SegmentSize: 4 << 10})
