@@ -210,7 +210,7 @@ func (o *memoryOp) decode(_ *decoder, src []byte, p ptr) ([]byte, error) {
 	case isNil:
 		*at[[]byte](p) = nil
 	case o.elem.size == 1:
-		*at[[]byte](p) = append([]byte{}, m...)
+		*at[[]byte](p) = cloneBytes(m)
 	default:
 		copy(memory(makeSlice(o.typ, p, n), size), m)
 	}

@@ -1,16 +1,20 @@
 package codec
 
 import (
+	"context"
 	"math/bits"
 	"reflect"
 	"sync"
 )
 
-// Sizer returns what tells how much memory a waiting T holds: fixed, the size of T
-// itself, and size, which adds all that v refers to. Where a T refers to nothing size
-// is nil, and fixed is the answer. A string or slice counts with its length and not its
-// capacity, a map by an estimate of its tables, a func or channel as a pointer.
-// What two pointers share counts twice.
+// Sizer returns how much memory a waiting T holds: fixed, the size of T itself, and
+// size, which adds all that v refers to. Where a T refers to nothing size is nil, and
+// fixed is the answer. A string counts its length, a slice its capacity, a map an
+// estimate of its tables. What two pointers share counts twice.
+//
+// size never walks into what others may be using, since it takes no locks: a func, a
+// channel, a context and whatever else no codec copies counts as a pointer, and so
+// does a pointer to something with a lock or an atomic in it.
 //
 // size stops counting soon after it has passed limit and then returns more than
 // limit, so that it comes back even from a cyclic value. It keeps nothing and is safe for
@@ -28,7 +32,7 @@ func Sizer[T any]() (fixed int64, size func(v *T, limit int64) int64) {
 	case t.Kind() == reflect.Slice && gaugeOf(t.Elem()).measure == nil:
 		elem := int64(t.Elem().Size())
 		return g.size, func(v *T, _ int64) int64 {
-			return g.size + elem*int64(len(*at[[]byte](addr(v))))
+			return g.size + elem*int64(cap(*at[[]byte](addr(v))))
 		}
 	}
 	return g.size, func(v *T, limit int64) int64 { return g.total(addr(v), limit) }
@@ -112,11 +116,19 @@ func gaugeOf(t reflect.Type) *gauge {
 	return g
 }
 
-// refers reports whether a t may refer to more memory than its own.
+// refers reports whether a t may refer to more memory than its own, as far as that
+// is measured.
 func refers(t reflect.Type) bool {
+	if holdsLock(t) {
+		return false
+	}
 	switch t.Kind() {
-	case reflect.String, reflect.Slice, reflect.Pointer, reflect.Map, reflect.Interface:
+	case reflect.String, reflect.Slice, reflect.Interface:
 		return true
+	case reflect.Pointer:
+		return !holdsLock(t.Elem())
+	case reflect.Map:
+		return !isLive(t.Key()) && !isLive(t.Elem())
 	case reflect.Array:
 		return t.Len() > 0 && refers(t.Elem())
 	case reflect.Struct:
@@ -127,6 +139,47 @@ func refers(t reflect.Type) bool {
 		}
 	}
 	return false
+}
+
+// holdsLock reports whether a lock, an atomic or the like is part of a t. Someone
+// may be using what stands beside it.
+func holdsLock(t reflect.Type) bool {
+	switch t.Kind() {
+	case reflect.Array:
+		return t.Len() > 0 && holdsLock(t.Elem())
+	case reflect.Struct:
+		for i := range t.NumField() {
+			if holdsLock(t.Field(i).Type) {
+				return true
+			}
+		}
+	}
+	return t.PkgPath() == "sync" || t.PkgPath() == "sync/atomic" || isLock(t)
+}
+
+// isLive reports whether a t that is not nil is part of a running program, and no
+// data. A map of such things is likely to be in use.
+func isLive(t reflect.Type) bool {
+	switch t.Kind() {
+	case reflect.Func, reflect.Chan, reflect.UnsafePointer:
+		return true
+	case reflect.Pointer:
+		return holdsLock(t.Elem())
+	case reflect.Interface:
+		return t.Implements(contextType)
+	}
+	return holdsLock(t)
+}
+
+var contextType = reflect.TypeFor[context.Context]()
+
+// isData reports whether a codec may copy what an interface holds as a t.
+func isData(t reflect.Type) bool {
+	if isLive(t) || t.Implements(contextType) {
+		return false
+	}
+	_, err := planOf(t)
+	return err == nil
 }
 
 // gaugeCompiler holds the gauges of one compilation. A type that comes up again
@@ -167,7 +220,7 @@ func (c gaugeCompiler) gauge(t reflect.Type) *gauge {
 func measureSlice(elem *gauge) func(*meter, ptr) {
 	return func(m *meter, p ptr) {
 		first, n := sliceAt(p)
-		m.left -= int64(n) * elem.size
+		m.left -= int64(cap(*at[[]byte](p))) * elem.size
 		m.row(elem, first, n)
 	}
 }
@@ -258,13 +311,28 @@ func mapSize(n int, entry int64) int64 {
 	return 48 + slots*(entry+1)
 }
 
+var boxedGauges sync.Map // reflect.Type → *gauge
+
+// boxedGaugeOf returns the gauge for what an interface holds as a t.
+func boxedGaugeOf(t reflect.Type) *gauge {
+	if g, ok := boxedGauges.Load(t); ok {
+		return g.(*gauge)
+	}
+	g := &gauge{size: int64(t.Size())}
+	if isData(t) {
+		g = gaugeOf(t)
+	}
+	boxedGauges.Store(t, g)
+	return g
+}
+
 func measureInterface(t reflect.Type) func(*meter, ptr) {
 	return func(m *meter, p ptr) {
 		v := reflect.NewAt(t, p).Elem().Elem()
 		if !v.IsValid() {
 			return
 		}
-		g := gaugeOf(v.Type())
+		g := boxedGaugeOf(v.Type())
 		if k := v.Kind(); k != reflect.Pointer && k != reflect.Map && k != reflect.Chan && k != reflect.Func {
 			m.left -= g.size
 		}

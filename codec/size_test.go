@@ -1,7 +1,11 @@
 package codec_test
 
 import (
+	"context"
+	"fmt"
+	"reflect"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -25,12 +29,15 @@ func TestSizesAreThoseOfTheMemory(t *testing.T) {
 		"int":               {sizeOf(1, noLimit), 8},
 		"struct{}":          {sizeOf(struct{}{}, noLimit), 0},
 		"fixed struct":      {sizeOf(padded{}, noLimit), 32},
-		"atomic":            {sizeOf(&atomic.Int64{}, noLimit), 16},
+		"atomic":            {sizeOf(&atomic.Int64{}, noLimit), 8},
 		"func":              {sizeOf(func() {}, noLimit), 8},
 		"chan":              {sizeOf(make(chan int, 9), noLimit), 8},
 		"string":            {sizeOf(ten, noLimit), 26},
 		"named string":      {sizeOf(name(ten), noLimit), 26},
-		"[]byte":            {sizeOf(make([]byte, 10, 99), noLimit), 34},
+		"[]byte":            {sizeOf(make([]byte, 10, 99), noLimit), 24 + 99},
+		"[]byte in a field": {sizeOf(hidden{c: make([]byte, 10, 99)}, noLimit), 48 + 99},
+		"[]byte in an any":  {sizeOf(any(make([]byte, 10, 99)), noLimit), 16 + 24 + 99},
+		"[][]byte":          {sizeOf(make([][]byte, 1, 10), noLimit), 24 + 240},
 		"[]int":             {sizeOf([]int{1, 2}, noLimit), 40},
 		"[]string":          {sizeOf([]string{ten, ten}, noLimit), 24 + 2*26},
 		"[2]string":         {sizeOf([2]string{ten, ten}, noLimit), 2 * 26},
@@ -49,6 +56,67 @@ func TestSizesAreThoseOfTheMemory(t *testing.T) {
 			t.Errorf("%s: got %d bytes, want %d", name, c.got, c.want)
 		}
 	}
+}
+
+// handler is what a server sends itself: data, and parts of the running program.
+type handler struct {
+	Ctx   context.Context
+	Reply chan []byte
+	Done  func()
+	Body  []byte
+	peers map[string]*peer
+	peer  *peer
+}
+
+type peer struct {
+	mu   sync.Mutex
+	seen map[string]string
+}
+
+func TestLivePartsCountAsPointers(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	busy := &peer{seen: map[string]string{"key": "value"}}
+	v := handler{ctx, make(chan []byte, 9), cancel, make([]byte, 10, 99), map[string]*peer{"a": busy}, busy}
+	want := int64(reflect.TypeFor[handler]().Size()) + 99
+	if got := sizeOf(v, noLimit); got != want {
+		t.Errorf("by value: got %d bytes, want %d", got, want)
+	}
+	word := int64(reflect.TypeFor[uintptr]().Size())
+	if got := sizeOf(&v, noLimit); got != word+want {
+		t.Errorf("by pointer: got %d bytes, want %d", got, word+want)
+	}
+	for name, v := range map[string]any{"context": ctx, "lock": busy, "chan": v.Reply, "map": v.peers, "derived": context.WithValue(ctx, word, "x")} {
+		if got := sizeOf(v, noLimit); got != 2*word {
+			t.Errorf("%s in an interface: got %d bytes, want %d", name, got, 2*word)
+		}
+	}
+}
+
+func TestMeasuringIsSafeWhileOthersUseALivePart(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	busy := &peer{seen: map[string]string{}}
+	v := handler{Ctx: ctx, peer: busy, peers: map[string]*peer{"a": busy}}
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			for n := range 2_000 {
+				_, end := context.WithCancel(ctx)
+				busy.mu.Lock()
+				busy.seen[fmt.Sprint(i, n%7)] = "x"
+				busy.mu.Unlock()
+				end()
+			}
+		})
+		wg.Go(func() {
+			for range 2_000 {
+				sizeOf(v, noLimit)
+				sizeOf(any(&v), noLimit)
+			}
+		})
+	}
+	wg.Wait()
 }
 
 func TestMapsAreEstimated(t *testing.T) {
