@@ -5,79 +5,7 @@ import "reflect"
 // The ops for what every type is made of. Maps, interfaces, times and marshalers have
 // files of their own.
 
-// fixedOp copies memory that holds no pointers: a value, or neighbouring fields with
-// the padding between them.
-type fixedOp struct {
-	size   uintptr
-	checks []check
-}
-
-func (o *fixedOp) encode(_ *encoder, dst []byte, p ptr) ([]byte, error) {
-	return append(dst, memory(p, o.size)...), nil
-}
-
-func (o *fixedOp) decode(_ *decoder, src []byte, p ptr) ([]byte, error) {
-	if uintptr(len(src)) < o.size {
-		return nil, errShort
-	}
-	if !o.valid(src[:o.size]) {
-		return nil, errBool
-	}
-	copy(memory(p, o.size), src)
-	return src[o.size:], nil
-}
-
-func (o *fixedOp) valid(m []byte) bool {
-	for i := range o.checks {
-		c := &o.checks[i]
-		if !c.ok(m[c.off : c.off+c.size]) {
-			return false
-		}
-	}
-	return true
-}
-
-// A check tells whether a part of some memory may become a Go value. Only bool has
-// bytes that may not: the compiler relies on its being 0 or 1.
-type check struct {
-	off, size uintptr
-	ok        func(m []byte) bool
-}
-
-// checksOf returns the checks for a t without pointers that stands at off.
-func checksOf(t reflect.Type, off uintptr) []check {
-	switch t.Kind() {
-	case reflect.Bool:
-		return []check{{off, 1, func(m []byte) bool { return m[0] <= 1 }}}
-	case reflect.Struct:
-		var all []check
-		for i := range t.NumField() {
-			f := t.Field(i)
-			all = append(all, checksOf(f.Type, off+f.Offset)...)
-		}
-		return all
-	case reflect.Array:
-		elem := fixedOp{t.Elem().Size(), checksOf(t.Elem(), 0)}
-		if t.Len() == 0 || elem.checks == nil {
-			return nil
-		}
-		return []check{{off, t.Size(), elem.validEach}}
-	}
-	return nil
-}
-
-// validEach applies valid to each value in m.
-func (o *fixedOp) validEach(m []byte) bool {
-	if o.checks == nil {
-		return true
-	}
-	for ; len(m) > 0; m = m[o.size:] {
-		if !o.valid(m[:o.size]) {
-			return false
-		}
-	}
-	return true
-}
+const structKind = reflect.Struct
 
 type stringOp struct{}
 
@@ -97,22 +25,32 @@ func (stringOp) decode(d *decoder, src []byte, p ptr) ([]byte, error) {
 // arrayOp is for arrays whose elements hold pointers.
 type arrayOp struct {
 	elem *node
-	size uintptr // of an element
 	n    int
 }
 
 func (o *arrayOp) encode(e *encoder, dst []byte, p ptr) (_ []byte, err error) {
-	for i := range o.n {
-		if dst, err = o.elem.op.encode(e, dst, offset(p, uintptr(i)*o.size)); err != nil {
+	return encodeEach(e, o.elem, dst, p, o.n)
+}
+
+func (o *arrayOp) decode(d *decoder, src []byte, p ptr) (_ []byte, err error) {
+	return decodeEach(d, o.elem, src, p, o.n)
+}
+
+// encodeEach encodes n values of one type, the first of which is at p.
+func encodeEach(e *encoder, elem *node, dst []byte, p ptr, n int) (_ []byte, err error) {
+	op := elem.part()
+	for i := range n {
+		if dst, err = op.encode(e, dst, offset(p, uintptr(i)*elem.size)); err != nil {
 			return dst, err
 		}
 	}
 	return dst, nil
 }
 
-func (o *arrayOp) decode(d *decoder, src []byte, p ptr) (_ []byte, err error) {
-	for i := range o.n {
-		if src, err = o.elem.op.decode(d, src, offset(p, uintptr(i)*o.size)); err != nil {
+func decodeEach(d *decoder, elem *node, src []byte, p ptr, n int) (_ []byte, err error) {
+	op := elem.part()
+	for i := range n {
+		if src, err = op.decode(d, src, offset(p, uintptr(i)*elem.size)); err != nil {
 			return nil, err
 		}
 	}
@@ -120,7 +58,10 @@ func (o *arrayOp) decode(d *decoder, src []byte, p ptr) (_ []byte, err error) {
 }
 
 // structOp is for structs that hold pointers.
-type structOp struct{ parts []part }
+type structOp struct {
+	guards []guard
+	parts  []part
+}
 
 // part is a field, or neighbouring ones without pointers as one.
 type part struct {
@@ -128,7 +69,45 @@ type part struct {
 	op  op
 }
 
+// add adds the field at off and returns the bytes that it takes at least.
+func (o *structOp) add(off uintptr, n *node) int {
+	field, isFixed := n.op.(*fixedOp)
+	if !isFixed {
+		o.parts = append(o.parts, part{off, n.part()})
+		return n.min
+	}
+
+	run, start := o.run(off)
+	for _, ch := range field.checks {
+		ch.off += off - start
+		run.checks = append(run.checks, ch)
+	}
+	grown := off + field.size - start - run.size
+	run.size += grown
+	return int(grown)
+}
+
+// run returns the piece of memory that a field at off belongs to, and where it starts:
+// the last part if that is memory, else a new one.
+func (o *structOp) run(off uintptr) (run *fixedOp, start uintptr) {
+	if n := len(o.parts); n > 0 {
+		if run, ok := o.parts[n-1].op.(*fixedOp); ok {
+			return run, o.parts[n-1].off
+		}
+	}
+	run = new(fixedOp)
+	o.parts = append(o.parts, part{off, run})
+	return run, off
+}
+
 func (o *structOp) encode(e *encoder, dst []byte, p ptr) (_ []byte, err error) {
+	// What can't be copied is found before anything is.
+	for i := range o.guards {
+		if g := &o.guards[i]; pointerAt(offset(p, g.off)) != nil {
+			return dst, g.err
+		}
+	}
+
 	for i := range o.parts {
 		f := &o.parts[i]
 		if dst, err = f.op.encode(e, dst, offset(p, f.off)); err != nil {
@@ -148,148 +127,172 @@ func (o *structOp) decode(d *decoder, src []byte, p ptr) (_ []byte, err error) {
 	return src, nil
 }
 
-// pointerOp copies what a pointer points to. Two pointers to one variable arrive as
-// pointers to two.
-type pointerOp struct{ elem *node }
+// pointerOp copies what a pointer points to.
+type pointerOp struct {
+	elem *node
+	live bool // it leads to what others may be using
+}
 
 func (o *pointerOp) encode(e *encoder, dst []byte, p ptr) ([]byte, error) {
 	p = pointerAt(p)
 	if p == nil {
-		return append(dst, 0), nil
+		return append(dst, refNil), nil
 	}
-	return e.follow(o.elem, append(dst, 1), p)
+	return e.follow(o.elem, dst, p)
 }
 
 func (o *pointerOp) decode(d *decoder, src []byte, p ptr) ([]byte, error) {
-	if len(src) == 0 {
-		return nil, errShort
+	ref, src, err := d.cutRef(src)
+	if err != nil {
+		return nil, err
 	}
-	flag, src := src[0], src[1:]
-	if flag == 0 {
-		setPointer(p, nil)
-		return src, nil
+	switch ref {
+	case refNew:
+		return o.decodeNew(d, src, p)
+	case refBack:
+		to, rest, err := d.cutBack(src, o.elem)
+		if err != nil {
+			return nil, err
+		}
+		setPointer(p, to.at)
+		return rest, nil
+	case refForward:
+		if !d.fixedPlace {
+			return nil, errRef
+		}
+		d.forward = append(d.forward, deferred{o.elem, p})
 	}
-	if flag != 1 {
-		return nil, errFlag
-	}
+	setPointer(p, nil)
+	return src, nil
+}
+
+func (o *pointerOp) decodeNew(d *decoder, src []byte, p ptr) ([]byte, error) {
 	if err := d.claim(1, o.elem.min); err != nil {
 		return nil, err
 	}
 	elem := reflect.New(o.elem.typ).UnsafePointer()
 	setPointer(p, elem)
-	return d.follow(o.elem, src, elem)
-}
-
-// memoryOp is for slices whose elements hold no pointers: they are copied as one
-// piece.
-type memoryOp struct {
-	typ  reflect.Type
-	elem fixedOp
-}
-
-func (o *memoryOp) encode(_ *encoder, dst []byte, p ptr) ([]byte, error) {
-	first, n := sliceAt(p)
-	dst = appendCount(dst, n, first == nil)
-	return append(dst, memory(first, uintptr(n)*o.elem.size)...), nil
-}
-
-func (o *memoryOp) decode(_ *decoder, src []byte, p ptr) ([]byte, error) {
-	n, isNil, src, err := cutCount(src)
-	if err != nil {
-		return nil, err
+	if o.elem.size == 0 {
+		return src, nil
 	}
-	if o.elem.size > 0 && uintptr(n) > uintptr(len(src))/o.elem.size {
-		return nil, errCount
+	if d.graph {
+		d.met = append(d.met, reference{elem, o.elem, 0})
 	}
-	size := uintptr(n) * o.elem.size
-	m, rest := src[:size], src[size:]
-	if !o.elem.validEach(m) {
-		return nil, errBool
-	}
-	switch {
-	case isNil:
-		*at[[]byte](p) = nil
-	case o.elem.size == 1:
-		*at[[]byte](p) = cloneBytes(m)
-	default:
-		copy(memory(makeSlice(o.typ, p, n), size), m)
-	}
-	return rest, nil
+	return d.descend(o.elem, src, elem)
 }
 
 // sliceOp is for slices whose elements hold pointers.
-type sliceOp struct {
-	self *node
-	elem *node
-	size uintptr // of an element
-}
+type sliceOp struct{ self, elem *node }
 
 func (o *sliceOp) encode(e *encoder, dst []byte, p ptr) (_ []byte, err error) {
 	first, n := sliceAt(p)
-	dst = appendCount(dst, n, first == nil)
-	if n == 0 {
-		return dst, nil
-	}
 	if o.elem.bounded {
-		return o.encodeEach(e, dst, first, n)
+		return encodeEach(e, o.elem, appendCount(dst, n, first == nil), first, n)
 	}
-	if err := e.enter(place{first, n, o.self}); err != nil {
+
+	dst, done, err := e.begin(dst, first, n, n, o.self)
+	if done || err != nil {
 		return dst, err
 	}
-	dst, err = o.encodeEach(e, dst, first, n)
-	e.leave()
+	was, err := e.enter(true)
+	if err != nil {
+		return dst, err
+	}
+	dst, err = encodeEach(e, o.elem, dst, first, n)
+	e.leave(was)
 	return dst, err
 }
 
-func (o *sliceOp) encodeEach(e *encoder, dst []byte, first ptr, n int) (_ []byte, err error) {
-	for i := range n {
-		if dst, err = o.elem.op.encode(e, dst, offset(first, uintptr(i)*o.size)); err != nil {
-			return dst, err
+// begin appends what a slice or map that may hold itself begins with: size is what it
+// is told apart by from others in the same place, length the number of its elements.
+func (e *encoder) begin(dst []byte, first ptr, size, length int, self *node) (_ []byte, done bool, err error) {
+	if e.graph != nil && first != nil {
+		dst, known, err := e.refer(dst, place{number(first), self, size})
+		if known || err != nil {
+			return dst, known, err
 		}
+		return appendCount(dst, length, false), length == 0, nil
 	}
-	return dst, nil
+	if length > 0 && e.seen.add(number(first), self) {
+		return dst, false, errShared
+	}
+	return appendCount(dst, length, first == nil), length == 0, nil
 }
 
 func (o *sliceOp) decode(d *decoder, src []byte, p ptr) ([]byte, error) {
-	n, isNil, src, err := cutCount(src)
+	n, to, src, err := d.begin(src, o.self)
 	if err != nil {
 		return nil, err
+	}
+	if n < 0 {
+		setSlice(p, to.at, to.n)
+		return src, nil
 	}
 	if err := d.claim(n, o.elem.min); err != nil {
 		return nil, err
 	}
-	if isNil {
-		*at[[]byte](p) = nil
+
+	first := makeSlice(o.self.typ, p, n)
+	if o.elem.bounded {
+		return decodeEach(d, o.elem, src, first, n)
+	}
+	if d.graph {
+		d.met = append(d.met, reference{first, o.self, n})
+	}
+	if n == 0 {
 		return src, nil
 	}
-	first := makeSlice(o.self.typ, p, n)
-	if n == 0 || o.elem.bounded {
-		return o.decodeEach(d, src, first, n)
-	}
-	if err := d.enter(); err != nil {
+	was, err := d.enter(true)
+	if err != nil {
 		return nil, err
 	}
-	src, err = o.decodeEach(d, src, first, n)
-	d.depth--
+	src, err = decodeEach(d, o.elem, src, first, n)
+	d.leave(was)
 	return src, err
 }
 
-func (o *sliceOp) decodeEach(d *decoder, src []byte, first ptr, n int) (_ []byte, err error) {
-	for i := range n {
-		if src, err = o.elem.op.decode(d, src, offset(first, uintptr(i)*o.size)); err != nil {
-			return nil, err
+// begin cuts what a slice or map begins with: its length, or else -1 and what it is,
+// which is nothing for nil.
+func (d *decoder) begin(src []byte, self *node) (n int, to reference, rest []byte, err error) {
+	if d.graph && !self.bounded {
+		ref, src, err := d.cutRef(src)
+		switch {
+		case err != nil:
+			return 0, to, nil, err
+		case ref == refNil:
+			return -1, to, src, nil
+		case ref == refBack:
+			to, src, err = d.cutBack(src, self)
+			return -1, to, src, err
+		case ref == refForward:
+			return 0, to, nil, errRef
 		}
+		return d.beginNew(src)
 	}
-	return src, nil
+	n, isNil, src, err := cutCount(src)
+	if isNil {
+		n = -1
+	}
+	return n, to, src, err
 }
 
-// makeSlice sets the slice at p, of type t, to n zero elements, and returns the
-// first. Grow allocates the elements alone; MakeSlice would allocate a header too.
+// beginNew cuts the length of what is not nil.
+func (d *decoder) beginNew(src []byte) (n int, to reference, rest []byte, err error) {
+	n, isNil, src, err := cutCount(src)
+	if err == nil && isNil {
+		err = errRef
+	}
+	return n, to, src, err
+}
+
+// makeSlice sets the slice at p, of type t, to n zero elements, and returns the first.
+// Grow allocates the elements alone; MakeSlice would allocate a header too.
 func makeSlice(t reflect.Type, p ptr, n int) ptr {
 	*at[[]byte](p) = []byte{}
 	s := reflect.NewAt(t, p).Elem()
 	s.Grow(n)
 	s.SetLen(n)
+	s.SetCap(n)
 	first, _ := sliceAt(p)
 	return first
 }

@@ -48,7 +48,7 @@ func TestSizesAreThoseOfTheMemory(t *testing.T) {
 		"item":              {sizeOf(item{ten, 1, []item{{}}}, noLimit), 48 + 10 + 48},
 		"any of int":        {sizeOf(any(1), noLimit), 24},
 		"any of string":     {sizeOf(any(ten), noLimit), 16 + 26},
-		"any of pointer":    {sizeOf(any(&point{}), noLimit), 16 + 8},
+		"any of pointer":    {sizeOf(any(ref(1)), noLimit), 16 + 8},
 		"nil any":           {sizeOf(any(nil), noLimit), 16},
 		"nil map":           {sizeOf(map[string]int(nil), noLimit), 8},
 	} {
@@ -136,7 +136,7 @@ func TestMapsAreEstimated(t *testing.T) {
 	}
 }
 
-func TestMeasuringStopsPastTheLimit(t *testing.T) {
+func TestWhatIsReachedTwiceCountsOnce(t *testing.T) {
 	ring := &list{}
 	ring.Next = ring
 	wide := nest{nil, nil, nil}
@@ -145,10 +145,32 @@ func TestMeasuringStopsPastTheLimit(t *testing.T) {
 	self["self"] = self
 	boxed := []any{nil, nil}
 	boxed[0], boxed[1] = boxed, boxed
-	for _, limit := range []int64{0, 1, 1000, 1 << 20} {
+	shared := ref(1)
+	for name, c := range map[string]struct{ got, want int64 }{
+		"ring":     {sizeOf(ring, noLimit), 8 + 16},
+		"slice":    {sizeOf(wide, noLimit), 24 + 3*24},
+		"map":      {sizeOf(self, noLimit), sizeOf(graph{"self": nil}, noLimit)},
+		"any":      {sizeOf(boxed, noLimit), 24 + 2*16 + 2*24},
+		"pointers": {sizeOf([]*int{shared, shared}, noLimit), 24 + 2*8 + 8},
+	} {
+		if c.got != c.want {
+			t.Errorf("%s: got %d bytes, want %d", name, c.got, c.want)
+		}
+	}
+}
+
+func TestMeasuringStopsPastTheLimit(t *testing.T) {
+	row := make([]string, 1000)
+	for i := range row {
+		row[i] = strings.Repeat("x", 1000)
+	}
+	m := map[int]string{}
+	for i, s := range row {
+		m[i] = s
+	}
+	for _, limit := range []int64{0, 1, 1000, 100_000} {
 		for name, got := range map[string]int64{
-			"ring": sizeOf(ring, limit), "slice": sizeOf(wide, limit), "map": sizeOf(self, limit), "any": sizeOf(boxed, limit),
-			"string": sizeOf(strings.Repeat("x", 1<<20), limit),
+			"slice": sizeOf(row, limit), "map": sizeOf(m, limit), "any": sizeOf(any(row), limit), "string": sizeOf(strings.Join(row, ""), limit),
 		} {
 			if got <= limit {
 				t.Errorf("%s: got %d bytes, want more than the limit of %d", name, got, limit)
