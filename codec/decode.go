@@ -3,9 +3,10 @@ package codec
 // decoder is the state of one decoding.
 type decoder struct {
 	mode
-	depth    int // as the encoder's at the same byte
-	budget   int // bytes of the input that no length has claimed yet
-	capsules int // as the encoder's
+	err      error // the first; from then on there is no input
+	depth    int   // as the encoder's at the same byte
+	budget   int   // bytes of the input that no length has claimed yet
+	capsules int   // as the encoder's
 	later    []deferred
 	types    []*dynamic
 	block    []byte // memory for text that is not yet in use
@@ -16,116 +17,86 @@ type decoder struct {
 	forward    []deferred // pointers, and what they point to
 }
 
+// fail ends the decoding. What goes on reads from an empty input, and comes to nothing.
+func (d *decoder) fail(err error) []byte {
+	if d.err == nil {
+		d.err = err
+	}
+	return nil
+}
+
 // run sets the root value at p to what src encodes.
 func (d *decoder) run(root *node, src []byte, p ptr) error {
 	d.budget = len(src)
-	rest, err := d.all(root, src, p)
-	d.reset()
-
-	if err == nil && len(rest) > 0 {
-		return errTrailing
+	if root.linked {
+		var shape byte
+		if shape, src = d.byte(src); shape > shapeGraph {
+			src = d.fail(errFlag)
+		}
+		d.graph = shape == shapeGraph
 	}
+
+	src = root.op.decode(d, src, p)
+	for len(d.later) > 0 && d.err == nil {
+		it := pop(&d.later)
+		d.depth = 0
+		src = d.descend(it.node, src, it.at)
+	}
+	src = d.resolve(src)
+	if len(src) > 0 {
+		d.fail(errTrailing)
+	}
+
+	err := d.err
+	clear(d.later)
+	clear(d.types)
+	*d = decoder{mode: d.mode, capsules: d.capsules, later: d.later[:0], types: d.types[:0]}
 	return err
 }
 
-func (d *decoder) all(root *node, src []byte, p ptr) (rest []byte, err error) {
-	if root.linked {
-		if len(src) == 0 {
-			return nil, errShort
-		}
-		if src[0] > shapeGraph {
-			return nil, errFlag
-		}
-		d.graph = src[0] == shapeGraph
-		src = src[1:]
-	}
-
-	rest, err = root.op.decode(d, src, p)
-	for err == nil && len(d.later) > 0 {
-		rest, err = d.resume(rest)
-	}
-	if err == nil && d.graph {
-		rest, err = d.resolve(rest)
-	}
-	return rest, err
-}
-
-// reset makes d as new, and drops what it refers to.
-func (d *decoder) reset() {
-	clear(d.later)
-	clear(d.types)
-	*d = decoder{mode: d.mode, later: d.later[:0], types: d.types[:0]}
-}
-
-// resume decodes what was deferred last.
-func (d *decoder) resume(src []byte) ([]byte, error) {
-	last := len(d.later) - 1
-	it := d.later[last]
-	d.later[last] = deferred{}
-	d.later = d.later[:last]
-
-	d.depth = 0
-	return d.descend(it.node, src, it.at)
-}
-
 // descend decodes what a pointer points to, now or later.
-func (d *decoder) descend(n *node, src []byte, p ptr) ([]byte, error) {
+func (d *decoder) descend(n *node, src []byte, p ptr) []byte {
 	if n.bounded {
 		return n.op.decode(d, src, p)
 	}
 	if d.depth >= inlineDepth {
 		d.later = append(d.later, deferred{n, p})
-		return src, nil
+		return src
 	}
 
 	d.depth++
 	was := d.fixedPlace
 	d.fixedPlace = true
-	src, err := n.op.decode(d, src, p)
-	d.fixedPlace = was
-	d.depth--
-	return src, err
+	src = n.op.decode(d, src, p)
+	d.leave(was)
+	return src
 }
 
 // claim is asked before n values of at least least bytes each are allocated. No byte
 // is claimed twice, by values within values either: what a decoding allocates stays
 // proportional to its input.
-func (d *decoder) claim(n, least int) error {
-	if least == 0 {
-		return nil
+func (d *decoder) claim(n, least int) bool {
+	if least > 0 && n > d.budget/least {
+		d.fail(errCount)
+	} else if n > 0 {
+		d.budget -= n * least
 	}
-	if n > d.budget/least {
-		return errCount
-	}
-	d.budget -= n * least
-	return nil
+	return d.err == nil
 }
 
 // enter notes the descent into a slice, map or interface.
-func (d *decoder) enter(fixedPlace bool) (was bool, err error) {
+func (d *decoder) enter(fixedPlace bool) (was bool) {
 	if d.depth >= maxDepth {
-		return false, errDepth
+		d.fail(errDepth)
 	}
 	d.depth++
 	was, d.fixedPlace = d.fixedPlace, fixedPlace
-	return was, nil
+	return was
 }
 
 func (d *decoder) leave(was bool) {
 	d.depth--
 	d.fixedPlace = was
-}
-
-// cutRef cuts the byte that a pointer begins with, or a slice or map in a graph.
-func (d *decoder) cutRef(src []byte) (ref byte, rest []byte, err error) {
-	if len(src) == 0 {
-		return 0, nil, errShort
-	}
-	ref = src[0]
-	if ref > refForward || !d.graph && ref > refNew {
-		return 0, nil, errFlag
-	}
-	return ref, src[1:], nil
 }
 
 // Short strings of one item lie in blocks that they share: a garbage collected object
@@ -136,18 +107,19 @@ const (
 	textBlock = 512
 )
 
-// text returns a copy of s, behind which rest bytes of the input are left.
-func (d *decoder) text(s []byte, rest int) string {
+// text cuts a string, and returns a copy of it.
+func (d *decoder) text(src []byte) (text string, rest []byte) {
+	s, rest := d.string(src)
 	n := len(s)
 	if n == 0 || n > shortText {
-		return string(s)
+		return string(s), rest
 	}
 	if n > len(d.block) {
-		d.block = make([]byte, min(n+rest, textBlock))
+		d.block = make([]byte, min(n+len(rest), textBlock))
 	}
 
 	copy(d.block, s)
-	text := textOf(d.block[:n])
+	text = textOf(d.block[:n])
 	d.block = d.block[n:]
-	return text
+	return text, rest
 }

@@ -162,20 +162,17 @@ func (o outline) append(dst []byte) []byte {
 	return dst
 }
 
-// cutOutline cuts an outline, and returns it as it is in the input.
-func cutOutline(src []byte) (o, rest []byte, err error) {
+// outline cuts an outline, and returns it as it is in the input.
+func (d *decoder) outline(src []byte) (o, rest []byte) {
 	if len(src) < 8 {
-		return nil, nil, errShort
+		return nil, d.fail(errShort)
 	}
-	n, rest, err := cutUvarint(src[8:])
-	if err != nil {
-		return nil, nil, err
-	}
+	n, rest := d.uvarint(src[8:])
 	if n > maxLines || n*lineSize > uint64(len(rest)) {
-		return nil, nil, errShort
+		return nil, d.fail(errShort)
 	}
 	end := len(src) - len(rest) + int(n)*lineSize
-	return src[:end], src[end:], nil
+	return src[:end], src[end:]
 }
 
 // is reports whether o is the outline that encoded holds.
@@ -183,7 +180,7 @@ func (o outline) is(encoded []byte) bool { return binary.LittleEndian.Uint64(enc
 
 // difference names what has changed since the outline that encoded holds.
 func (o outline) difference(encoded []byte) string {
-	n, text, _ := cutUvarint(encoded[8:])
+	n, text := new(decoder).uvarint(encoded[8:])
 	was := lines{cut: n == maxLines}
 	for ; len(text) >= lineSize; text = text[lineSize:] {
 		was.all = append(was.all, line{string(text[:2]), string(text[2:lineSize])})

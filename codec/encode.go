@@ -24,6 +24,7 @@ var errShared = errors.New("codec: internal error: a shared value in a tree")
 // encoder is the state of one encoding.
 type encoder struct {
 	mode
+	err   error      // the first
 	depth int        // descents on the stack
 	later []deferred // pointers whose targets follow when all else is done
 	types []*dynamic // that this item has named already
@@ -48,28 +49,41 @@ type deferred struct {
 	at   ptr
 }
 
+// fail ends the encoding. Those who encode many values in a row look at e.err.
+func (e *encoder) fail(dst []byte, err error) []byte {
+	if e.err == nil {
+		e.err = err
+	}
+	return dst
+}
+
 // run appends the encoding of the root value at p.
 func (e *encoder) run(root *node, dst []byte, p ptr) ([]byte, error) {
-	if !root.linked {
-		return root.op.encode(e, dst, p)
+	start := len(dst)
+	if root.linked {
+		dst = append(dst, shapeTree)
+	}
+	dst = e.all(root, dst, p)
+	if e.err == errShared {
+		dst = e.runGraph(root, dst[:start], p)
 	}
 
-	start := len(dst)
-	dst, err := e.all(root, append(dst, shapeTree), p)
-	if err == errShared {
-		dst, err = e.runGraph(root, dst[:start], p)
+	err := e.err
+	if root.linked || err != nil {
+		e.reset()
 	}
-	e.reset()
 	return dst, err
 }
 
 // all encodes a value and what was deferred.
-func (e *encoder) all(root *node, dst []byte, p ptr) ([]byte, error) {
-	dst, err := root.op.encode(e, dst, p)
-	for err == nil && len(e.later) > 0 {
-		dst, err = e.resume(dst)
+func (e *encoder) all(root *node, dst []byte, p ptr) []byte {
+	dst = root.op.encode(e, dst, p)
+	for len(e.later) > 0 && e.err == nil {
+		it := pop(&e.later)
+		e.depth = 0
+		dst = e.descend(it.node, dst, it.at)
 	}
-	return dst, err
+	return dst
 }
 
 // reset makes e as new, and drops what it refers to.
@@ -77,34 +91,33 @@ func (e *encoder) reset() {
 	clear(e.later)
 	clear(e.types)
 	e.seen.reset()
-	e.depth, e.later, e.types = 0, e.later[:0], e.types[:0]
+	e.err, e.depth, e.later, e.types = nil, 0, e.later[:0], e.types[:0]
 	e.graph, e.fixedPlace = nil, false
 }
 
-// resume encodes what was deferred last.
-func (e *encoder) resume(dst []byte) ([]byte, error) {
-	last := len(e.later) - 1
-	it := e.later[last]
-	e.later[last] = deferred{}
-	e.later = e.later[:last]
-
-	e.depth = 0
-	return e.descend(it.node, dst, it.at)
+// pop takes the last value from a stack.
+func pop[E any](stack *[]E) E {
+	var zero E
+	last := len(*stack) - 1
+	it := (*stack)[last]
+	(*stack)[last] = zero
+	*stack = (*stack)[:last]
+	return it
 }
 
 // follow encodes a pointer to the n at p.
-func (e *encoder) follow(n *node, dst []byte, p ptr) (_ []byte, err error) {
+func (e *encoder) follow(n *node, dst []byte, p ptr) []byte {
 	switch {
 	case n.size == 0:
 		e.blurred++ // all such pointers may be one
-		return append(dst, refNew), nil
+		return append(dst, refNew)
 	case e.graph != nil:
 		var known bool
-		if dst, known, err = e.refer(dst, place{number(p), n, 0}); known || err != nil {
-			return dst, err
+		if dst, known = e.refer(dst, place{number(p), n, 0}); known {
+			return dst
 		}
 	case e.seen.add(number(p), n):
-		return dst, errShared
+		return e.fail(dst, errShared)
 	default:
 		dst = append(dst, refNew)
 	}
@@ -112,32 +125,31 @@ func (e *encoder) follow(n *node, dst []byte, p ptr) (_ []byte, err error) {
 }
 
 // descend encodes what a pointer points to, now or later.
-func (e *encoder) descend(n *node, dst []byte, p ptr) ([]byte, error) {
+func (e *encoder) descend(n *node, dst []byte, p ptr) []byte {
 	if n.bounded {
 		return n.op.encode(e, dst, p)
 	}
 	if e.depth >= inlineDepth {
 		e.later = append(e.later, deferred{n, p})
-		return dst, nil
+		return dst
 	}
 
 	e.depth++
 	was := e.fixedPlace
 	e.fixedPlace = true
-	dst, err := n.op.encode(e, dst, p)
-	e.fixedPlace = was
-	e.depth--
-	return dst, err
+	dst = n.op.encode(e, dst, p)
+	e.leave(was)
+	return dst
 }
 
 // enter notes the descent into a slice, map or interface.
-func (e *encoder) enter(fixedPlace bool) (was bool, err error) {
+func (e *encoder) enter(fixedPlace bool) (was bool) {
 	if e.depth >= maxDepth {
-		return false, errDepth
+		e.fail(nil, errDepth)
 	}
 	e.depth++
 	was, e.fixedPlace = e.fixedPlace, fixedPlace
-	return was, nil
+	return was
 }
 
 func (e *encoder) leave(was bool) {

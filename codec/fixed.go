@@ -9,19 +9,19 @@ type fixedOp struct {
 	checks []check
 }
 
-func (o *fixedOp) encode(_ *encoder, dst []byte, p ptr) ([]byte, error) {
-	return append(dst, memory(p, o.size)...), nil
+func (o *fixedOp) encode(_ *encoder, dst []byte, p ptr) []byte {
+	return append(dst, memory(p, o.size)...)
 }
 
-func (o *fixedOp) decode(_ *decoder, src []byte, p ptr) ([]byte, error) {
+func (o *fixedOp) decode(d *decoder, src []byte, p ptr) []byte {
 	if uintptr(len(src)) < o.size {
-		return nil, errShort
+		return d.fail(errShort)
 	}
 	if !o.valid(src[:o.size]) {
-		return nil, errBool
+		return d.fail(errBool)
 	}
 	copy(memory(p, o.size), src)
-	return src[o.size:], nil
+	return src[o.size:]
 }
 
 func (o *fixedOp) valid(m []byte) bool {
@@ -83,33 +83,31 @@ type memoryOp struct {
 	elem fixedOp
 }
 
-func (o *memoryOp) encode(_ *encoder, dst []byte, p ptr) ([]byte, error) {
+func (o *memoryOp) encode(_ *encoder, dst []byte, p ptr) []byte {
 	first, n := sliceAt(p)
 	dst = appendCount(dst, n, first == nil)
-	return append(dst, memory(first, uintptr(n)*o.elem.size)...), nil
+	return append(dst, memory(first, uintptr(n)*o.elem.size)...)
 }
 
-func (o *memoryOp) decode(_ *decoder, src []byte, p ptr) ([]byte, error) {
-	n, isNil, src, err := cutCount(src)
-	if err != nil {
-		return nil, err
+func (o *memoryOp) decode(d *decoder, src []byte, p ptr) []byte {
+	n, src := d.count(src)
+	if n < 0 {
+		*at[[]byte](p) = nil
+		return src
 	}
 	if o.elem.size > 0 && uintptr(n) > uintptr(len(src))/o.elem.size {
-		return nil, errCount
+		return d.fail(errCount)
 	}
 
 	size := uintptr(n) * o.elem.size
 	m, rest := src[:size], src[size:]
-	if !o.elem.validEach(m) {
-		return nil, errBool
-	}
 	switch {
-	case isNil:
-		*at[[]byte](p) = nil
+	case !o.elem.validEach(m):
+		return d.fail(errBool)
 	case o.elem.size == 1:
 		*at[[]byte](p) = cloneBytes(m)
 	default:
 		copy(memory(makeSlice(o.typ, p, n), size), m)
 	}
-	return rest, nil
+	return rest
 }

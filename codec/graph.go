@@ -51,59 +51,55 @@ type meeting struct {
 
 // runGraph appends the encoding of the root value at p as a graph. It is tried again
 // as long as pointers turn out to lead into the middle of something, but not for ever.
-func (e *encoder) runGraph(root *node, dst []byte, p ptr) ([]byte, error) {
+func (e *encoder) runGraph(root *node, dst []byte, p ptr) []byte {
 	start := len(dst)
 	within := map[place]bool{}
 	for range 8 {
 		e.reset()
 		e.graph = &graph{met: map[place]meeting{}, within: within}
-
-		dst, err := e.all(root, append(dst[:start], shapeGraph), p)
-		if err != nil {
-			return dst, err
-		}
-		if e.graph.missed == 0 {
-			return e.graph.appendForward(dst)
+		dst = e.all(root, append(dst[:start], shapeGraph), p)
+		if e.err != nil || e.graph.missed == 0 {
+			return e.appendForward(dst)
 		}
 	}
-	return dst, errTangled
+	return e.fail(dst, errTangled)
 }
 
-func (g *graph) appendForward(dst []byte) ([]byte, error) {
-	for _, to := range g.forward {
-		m, ok := g.met[to]
+func (e *encoder) appendForward(dst []byte) []byte {
+	for _, to := range e.graph.forward {
+		m, ok := e.graph.met[to]
 		if !ok {
-			return dst, errTangled
+			return e.fail(dst, errTangled)
 		}
 		dst = binary.AppendUvarint(dst, uint64(m.number))
 	}
-	return dst, nil
+	return dst
 }
 
 // refer appends a reference. If it is not known what follows is the value itself.
-func (e *encoder) refer(dst []byte, to place) (_ []byte, known bool, err error) {
+func (e *encoder) refer(dst []byte, to place) (_ []byte, known bool) {
 	g := e.graph
 	if m, ok := g.met[to]; ok {
-		return binary.AppendUvarint(append(dst, refBack), uint64(m.number)), true, nil
+		return binary.AppendUvarint(append(dst, refBack), uint64(m.number)), true
 	}
 	if g.within[to] {
 		// The reader can't return to a place that is not fixed.
 		if !e.fixedPlace {
-			return dst, false, errTangled
+			e.fail(dst, errTangled)
 		}
 		g.forward = append(g.forward, to)
-		return append(dst, refForward), true, nil
+		return append(dst, refForward), true
 	}
 
 	g.met[to] = meeting{g.numbers, true}
 	g.numbers++
-	return append(dst, refNew), false, nil
+	return append(dst, refNew), false
 }
 
 // withinOp is for structs that are part of something else: it gives them a number.
 type withinOp struct{ node *node }
 
-func (o *withinOp) encode(e *encoder, dst []byte, p ptr) ([]byte, error) {
+func (o *withinOp) encode(e *encoder, dst []byte, p ptr) []byte {
 	if g := e.graph; g != nil && e.fixedPlace {
 		here := place{number(p), o.node, 0}
 		if m, ok := g.met[here]; !ok {
@@ -117,7 +113,7 @@ func (o *withinOp) encode(e *encoder, dst []byte, p ptr) ([]byte, error) {
 	return o.node.op.encode(e, dst, p)
 }
 
-func (o *withinOp) decode(d *decoder, src []byte, p ptr) ([]byte, error) {
+func (o *withinOp) decode(d *decoder, src []byte, p ptr) []byte {
 	if d.graph && d.fixedPlace {
 		d.met = append(d.met, reference{p, o.node, 0})
 	}
@@ -141,26 +137,23 @@ type reference struct {
 	n    int // the length of a slice
 }
 
-// cutBack cuts the number of what was met before, and which is to be an n.
-func (d *decoder) cutBack(src []byte, n *node) (to reference, rest []byte, err error) {
-	k, src, err := cutUvarint(src)
-	if err != nil {
-		return to, nil, err
-	}
+// back cuts the number of what was met before, and which is to be an n.
+func (d *decoder) back(src []byte, n *node) (to reference, rest []byte) {
+	k, rest := d.uvarint(src)
 	if k >= uint64(len(d.met)) || d.met[k].node != n {
-		return to, nil, errRef
+		return to, d.fail(errRef)
 	}
-	return d.met[k], src, nil
+	return d.met[k], rest
 }
 
 // resolve sets the pointers that lead forward.
-func (d *decoder) resolve(src []byte) (_ []byte, err error) {
+func (d *decoder) resolve(src []byte) []byte {
 	for _, it := range d.forward {
 		var to reference
-		if to, src, err = d.cutBack(src, it.node); err != nil {
-			return nil, err
+		if to, src = d.back(src, it.node); d.err != nil {
+			return nil
 		}
 		setPointer(it.at, to.at)
 	}
-	return src, nil
+	return src
 }

@@ -36,177 +36,158 @@ type interfaceOp struct {
 	unknown    *ValueError
 }
 
-func (o *interfaceOp) encode(e *encoder, dst []byte, p ptr) ([]byte, error) {
+func (o *interfaceOp) encode(e *encoder, dst []byte, p ptr) []byte {
 	x := anyAt(p, o.hasMethods)
 	switch x := x.(type) {
 	case nil:
-		return append(dst, tagNil), nil
+		return append(dst, tagNil)
 	case string:
-		return appendString(append(dst, tagString), x), nil
+		return appendString(append(dst, tagString), x)
 	case int:
-		return binary.AppendVarint(append(dst, tagInt), int64(x)), nil
+		return binary.AppendVarint(append(dst, tagInt), int64(x))
 	case bool:
 		if x {
-			return append(dst, tagTrue), nil
+			return append(dst, tagTrue)
 		}
-		return append(dst, tagFalse), nil
+		return append(dst, tagFalse)
 	}
 
 	d := dynamicOf(x)
 	if d.hasOwn || d.sentinels.Load() {
 		var known bool
-		var err error
-		if dst, known, err = e.appendIdentity(dst, d, x); known || err != nil {
-			return dst, err
+		if dst, known = e.appendIdentity(dst, d, x); known {
+			return dst
 		}
 	}
-	dst, err := e.appendType(dst, d)
-	if err != nil {
-		return dst, err
+	if dst = e.appendType(dst, d); e.err != nil {
+		return dst
 	}
-	return e.appendDynamic(dst, d, x, p)
-}
-
-// appendDynamic appends the value of the interface x, which stands at p.
-func (e *encoder) appendDynamic(dst []byte, d *dynamic, x any, p ptr) ([]byte, error) {
-	n := d.node()
 	data := dataWord(x)
-	if d.direct {
+	switch {
+	case d.direct:
 		data = dataAt(p)
-	}
-	was, err := e.enter(false)
-	if err != nil {
-		return dst, err
-	}
-	if d.copyFirst {
+	case d.copyFirst:
 		v := reflect.New(d.typ)
 		v.Elem().Set(reflect.ValueOf(x))
 		data = v.UnsafePointer()
 	}
-	dst, err = n.op.encode(e, dst, data)
+	was := e.enter(false)
+	if e.err == nil {
+		dst = d.node().op.encode(e, dst, data)
+	}
 	e.leave(was)
-	return dst, err
+	return dst
 }
 
 // appendType appends the tag for a type.
-func (e *encoder) appendType(dst []byte, d *dynamic) ([]byte, error) {
+func (e *encoder) appendType(dst []byte, d *dynamic) []byte {
 	known := d.known.Load()
 	switch {
 	case known != nil && known.tag != tagNamed:
-		return append(dst, known.tag), nil
+		return append(dst, known.tag)
+	case d.refusal(&e.mode) != nil:
+		return e.fail(dst, d.refusal(&e.mode))
 	case e.local:
-		if err := d.refusal(&e.mode); err != nil {
-			return dst, err
-		}
-		return binary.AppendUvarint(append(dst, tagLocal), d.id), nil
-	case known == nil:
-		return dst, d.unknown
+		return binary.AppendUvarint(append(dst, tagLocal), d.id)
 	}
 
 	for i, other := range e.types {
 		if other == d {
-			return binary.AppendUvarint(append(dst, tagAgain), uint64(i)), nil
+			return binary.AppendUvarint(append(dst, tagAgain), uint64(i))
 		}
 	}
 	e.types = append(e.types, d)
 	dst = appendString(append(dst, tagNamed), known.name)
-	return known.layout().append(dst), nil
+	return known.layout().append(dst)
 }
 
 var metErrors = newMet()
 
 // appendIdentity appends what keeps the identity of an error. It is known if nothing
 // else need follow.
-func (e *encoder) appendIdentity(dst []byte, d *dynamic, x any) (_ []byte, known bool, err error) {
+func (e *encoder) appendIdentity(dst []byte, d *dynamic, x any) (_ []byte, known bool) {
 	if d.sentinels.Load() {
 		if name, ok := registry.Load().nameOf(x); ok {
-			return appendString(append(dst, tagError), name), true, nil
+			return appendString(append(dst, tagError), name), true
 		}
 	}
 	if !e.local || !d.hasOwn {
-		return dst, false, nil
+		return dst, false
 	}
 
 	id := metErrors.number(dataWord(x), typeWord(x))
 	if id == 0 {
-		return dst, false, d.crowded
+		return e.fail(dst, d.crowded), true
 	}
-	return binary.LittleEndian.AppendUint32(append(dst, tagMet), id), false, nil
+	return binary.LittleEndian.AppendUint32(append(dst, tagMet), id), false
 }
 
-func (o *interfaceOp) decode(d *decoder, src []byte, p ptr) ([]byte, error) {
-	if len(src) == 0 {
-		return nil, errShort
-	}
-	tag, src := src[0], src[1:]
+func (o *interfaceOp) decode(d *decoder, src []byte, p ptr) []byte {
+	tag, src := d.byte(src)
 	switch tag {
 	case tagNil:
 		reflect.NewAt(o.typ, p).Elem().SetZero()
-		return src, nil
+		return src
 	case tagString, tagInt, tagTrue, tagFalse:
 		if !o.hasMethods {
 			return d.basic(tag, src, at[any](p))
 		}
-		return nil, errTag
+		return d.fail(errTag)
 	case tagError:
-		return o.decodeError(src, p)
+		return o.decodeError(d, src, p)
 	case tagMet:
 		return o.decodeMet(d, src, p)
 	}
 
-	dyn, src, err := d.cutType(tag, src)
-	if err != nil {
-		return nil, err
+	dyn, src := d.dynamic(tag, src)
+	if dyn == nil {
+		return nil
 	}
 	if !dyn.implements(o.typ) {
-		return nil, fmt.Errorf("codec: a %v is no %v", dyn.typ, o.typ)
+		return d.fail(fmt.Errorf("codec: a %v is no %v", dyn.typ, o.typ))
 	}
 	return o.decodeDynamic(d, dyn, src, p)
 }
 
 // basic sets x to a value of a type that is met often.
-func (d *decoder) basic(tag byte, src []byte, x *any) ([]byte, error) {
+func (d *decoder) basic(tag byte, src []byte, x *any) []byte {
 	switch tag {
 	case tagString:
-		s, rest, err := cutString(src)
-		if err == nil {
-			*x = d.text(s, len(rest))
-		}
-		return rest, err
+		var s string
+		s, src = d.text(src)
+		*x = s
 	case tagInt:
 		i, n := binary.Varint(src)
 		if n <= 0 || i != int64(int(i)) {
-			return nil, errShort
+			return d.fail(errShort)
 		}
 		*x = int(i)
-		return src[n:], nil
+		return src[n:]
+	default:
+		*x = tag == tagTrue
 	}
-	*x = tag == tagTrue
-	return src, nil
+	return src
 }
 
 // decodeDynamic sets the interface at p to a value of the given type.
-func (o *interfaceOp) decodeDynamic(d *decoder, dyn *dynamic, src []byte, p ptr) ([]byte, error) {
+func (o *interfaceOp) decodeDynamic(d *decoder, dyn *dynamic, src []byte, p ptr) []byte {
 	n := dyn.node()
-	if err := d.claim(1, n.min); err != nil {
-		return nil, err
+	was := d.enter(false)
+	if !d.claim(1, n.min) {
+		return nil
 	}
-	was, err := d.enter(false)
-	if err != nil {
-		return nil, err
-	}
-
 	data := reflect.New(dyn.typ).UnsafePointer()
-	src, err = n.op.decode(d, src, data)
+	src = n.op.decode(d, src, data)
 	d.leave(was)
-	if err != nil {
-		return nil, err
+
+	if d.err != nil {
+		return nil
 	}
 	if dyn.direct {
 		data = pointerAt(data)
 	}
 	o.set(p, withData(dyn.zero, data))
-	return src, nil
+	return src
 }
 
 // set sets the interface at p to x, whose type implements it.
@@ -220,89 +201,77 @@ func (o *interfaceOp) set(p ptr, x any) {
 
 // decodeError sets the interface at p to the registered error whose name src begins
 // with.
-func (o *interfaceOp) decodeError(src []byte, p ptr) ([]byte, error) {
-	name, src, err := cutString(src)
-	if err != nil {
-		return nil, err
-	}
+func (o *interfaceOp) decodeError(d *decoder, src []byte, p ptr) []byte {
+	name, src := d.string(src)
 	known := registry.Load().errors[string(name)]
 	if known == nil {
-		return nil, fmt.Errorf("codec: no error is registered as %q: call codec.RegisterError at start", name)
+		return d.fail(fmt.Errorf("codec: no error is registered as %q: call codec.RegisterError at start", name))
 	}
 	if t := reflect.TypeOf(known); !t.Implements(o.typ) {
-		return nil, fmt.Errorf("codec: a %v is no %v", t, o.typ)
+		return d.fail(fmt.Errorf("codec: a %v is no %v", t, o.typ))
 	}
 	o.set(p, known)
-	return src, nil
+	return src
 }
 
 // decodeMet sets the interface at p to an error that is still in use, or to a copy.
-func (o *interfaceOp) decodeMet(d *decoder, src []byte, p ptr) ([]byte, error) {
+func (o *interfaceOp) decodeMet(d *decoder, src []byte, p ptr) []byte {
 	if len(src) < 5 || src[4] == tagMet {
-		return nil, errShort
+		return d.fail(errShort)
 	}
 	id := binary.LittleEndian.Uint32(src)
-	src, err := o.decode(d, src[4:], p)
-	if err != nil {
-		return nil, err
+	src = o.decode(d, src[4:], p)
+	if d.err != nil {
+		return nil
 	}
 	x := anyAt(p, o.hasMethods)
 	if x == nil || !dynamicOf(x).hasOwn {
-		return nil, errTag
+		return d.fail(errTag)
 	}
 	if object := metErrors.object(id, typeWord(x)); object != nil && d.local {
 		o.set(p, withData(x, object))
 	}
-	return src, nil
+	return src
 }
 
-// cutType cuts the rest of what appendType appended.
-func (d *decoder) cutType(tag byte, src []byte) (dyn *dynamic, rest []byte, err error) {
-	switch tag {
-	case tagNamed:
-		return d.cutNamed(src)
-	case tagAgain, tagLocal:
-		id, src, err := cutUvarint(src)
-		if err != nil {
-			return nil, nil, err
+// dynamic cuts the rest of what appendType appended. It returns nil where it fails.
+func (d *decoder) dynamic(tag byte, src []byte) (dyn *dynamic, rest []byte) {
+	known := registry.Load()
+	switch {
+	case tag == tagNamed:
+		return d.named(src)
+	case tag == tagAgain:
+		i, rest := d.uvarint(src)
+		if i < uint64(len(d.types)) {
+			return d.types[i], rest
 		}
-		if tag == tagAgain && id < uint64(len(d.types)) {
-			return d.types[id], src, nil
+	case tag == tagLocal && d.local:
+		id, rest := d.uvarint(src)
+		if dyn = dynamicAt(id); dyn != nil && dyn.refusal(&d.mode) == nil {
+			return dyn, rest
 		}
-		if tag == tagLocal && d.local {
-			dyn = dynamicAt(id)
-		}
-		if dyn == nil || dyn.refusal(&d.mode) != nil {
-			return nil, nil, errTag
-		}
-		return dyn, src, nil
+	case tag > 0 && int(tag) <= len(known.basic):
+		return known.basic[tag-1], src
 	}
-	basic := registry.Load().basic
-	if int(tag) > len(basic) {
-		return nil, nil, errTag
-	}
-	return basic[tag-1], src, nil
+	return nil, d.fail(errTag)
 }
 
-// cutNamed cuts the name and the outline of a registered type.
-func (d *decoder) cutNamed(src []byte) (dyn *dynamic, rest []byte, err error) {
-	name, src, err := cutString(src)
-	if err != nil {
-		return nil, nil, err
-	}
-	was, src, err := cutOutline(src)
-	if err != nil {
-		return nil, nil, err
+// named cuts the name and the outline of a registered type.
+func (d *decoder) named(src []byte) (dyn *dynamic, rest []byte) {
+	name, src := d.string(src)
+	was, src := d.outline(src)
+	if d.err != nil {
+		return nil, nil
 	}
 	dyn = registry.Load().types[string(name)]
 	if dyn == nil {
-		return nil, nil, fmt.Errorf("codec: no type is registered as %q: call codec.Register at start", name)
+		return nil, d.fail(fmt.Errorf("codec: no type is registered as %q: call codec.Register at start", name))
 	}
 	if is := dyn.known.Load().layout(); !is.is(was) {
-		return nil, nil, fmt.Errorf("codec: %s has changed since it was written: %s", name, is.difference(was))
+		return nil, d.fail(fmt.Errorf("codec: %s has changed since it was written: %s", name, is.difference(was)))
 	}
 	d.types = append(d.types, dyn)
-	return dyn, src, nil
+	return dyn, src
 }
 
 // measure takes what the interface at p holds off m.
@@ -331,28 +300,25 @@ func (o *interfaceOp) measure(m *meter, p ptr) {
 // a pointer to what the program knows of it.
 type typeOp struct{}
 
-func (typeOp) encode(e *encoder, dst []byte, p ptr) ([]byte, error) {
+func (typeOp) encode(e *encoder, dst []byte, p ptr) []byte {
 	if pointerAt(p) == nil {
-		return append(dst, tagNil), nil
+		return append(dst, tagNil)
 	}
 	t := reflect.NewAt(rtypeType, p).Elem().Interface().(reflect.Type)
 	return e.appendType(dst, dynamicFor(t))
 }
 
-func (typeOp) decode(d *decoder, src []byte, p ptr) ([]byte, error) {
-	if len(src) == 0 {
-		return nil, errShort
-	}
-	if src[0] == tagNil {
+func (typeOp) decode(d *decoder, src []byte, p ptr) []byte {
+	tag, src := d.byte(src)
+	if tag == tagNil {
 		setPointer(p, nil)
-		return src[1:], nil
+		return src
 	}
-	dyn, src, err := d.cutType(src[0], src[1:])
-	if err != nil {
-		return nil, err
+	dyn, src := d.dynamic(tag, src)
+	if dyn != nil {
+		setPointer(p, dataWord(dyn.typ))
 	}
-	setPointer(p, dataWord(dyn.typ))
-	return src, nil
+	return src
 }
 
 func (typeOp) measure(*meter, ptr) {}

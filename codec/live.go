@@ -123,23 +123,21 @@ type liveOp struct {
 
 func newLiveOp(t reflect.Type) *liveOp { return &liveOp{liveError(t), nilable(t)} }
 
-func (o *liveOp) encode(_ *encoder, dst []byte, p ptr) ([]byte, error) {
+func (o *liveOp) encode(e *encoder, dst []byte, p ptr) []byte {
 	// The first word of whatever can be nil is a pointer.
 	if !o.canNil || pointerAt(p) != nil {
-		return dst, o.err
+		return e.fail(dst, o.err)
 	}
-	return append(dst, refNil), nil
+	return append(dst, refNil)
 }
 
-func (o *liveOp) decode(_ *decoder, src []byte, p ptr) ([]byte, error) {
-	if len(src) == 0 {
-		return nil, errShort
-	}
-	if !o.canNil || src[0] != refNil {
-		return nil, o.err
+func (o *liveOp) decode(d *decoder, src []byte, p ptr) []byte {
+	b, src := d.byte(src)
+	if !o.canNil || b != refNil {
+		return d.fail(o.err)
 	}
 	reflect.NewAt(o.err.Type, p).Elem().SetZero()
-	return src[1:], nil
+	return src
 }
 
 func (o *liveOp) measure(*meter, ptr) {}

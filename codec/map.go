@@ -24,8 +24,8 @@ type mapOp struct {
 // is not empty, decode makes a map of n entries.
 type entries interface {
 	len(p ptr) int
-	encode(o *mapOp, e *encoder, dst []byte, p ptr) ([]byte, error)
-	decode(o *mapOp, d *decoder, src []byte, p ptr, n int) ([]byte, error)
+	encode(o *mapOp, e *encoder, dst []byte, p ptr) []byte
+	decode(o *mapOp, d *decoder, src []byte, p ptr, n int) []byte
 	measure(o *mapOp, m *meter, p ptr)
 }
 
@@ -55,99 +55,73 @@ func plain(t reflect.Type) reflect.Type {
 	return t
 }
 
-func (o *mapOp) encode(e *encoder, dst []byte, p ptr) (_ []byte, err error) {
-	n, m, before := o.entries.len(p), pointerAt(p), e.blurred
-	switch {
-	case o.self.bounded:
-		if dst = appendCount(dst, n, m == nil); n > 0 {
-			dst, err = o.entries.encode(o, e, dst, p)
+func (o *mapOp) encode(e *encoder, dst []byte, p ptr) []byte {
+	n, before := o.entries.len(p), e.blurred
+	here := place{number(pointerAt(p)), o.self, 0}
+	if o.self.bounded {
+		if dst = appendCount(dst, n, here.at == 0); n > 0 {
+			dst = o.entries.encode(o, e, dst, p)
 		}
-	default:
-		dst, err = o.encodeDeep(e, dst, p, n)
+	} else {
+		var done bool
+		if dst, done = e.begin(dst, here, n); done {
+			return dst
+		}
+		was := e.enter(false)
+		dst = o.entries.encode(o, e, dst, p)
+		e.leave(was)
 	}
-	if err == nil && e.blurred != before && n > 1 {
-		err = o.keysApart(e, p)
+
+	if e.blurred != before && n > 1 && e.err == nil {
+		o.keepApart(e, p)
 	}
-	return dst, err
+	return dst
 }
 
-// encodeDeep encodes a map that may hold itself.
-func (o *mapOp) encodeDeep(e *encoder, dst []byte, p ptr, n int) ([]byte, error) {
-	dst, done, err := e.begin(dst, pointerAt(p), 0, n, o.self)
-	if done || err != nil {
-		return dst, err
-	}
-	was, err := e.enter(false)
-	if err != nil {
-		return dst, err
-	}
-	dst, err = o.entries.encode(o, e, dst, p)
-	e.leave(was)
-	return dst, err
-}
-
-// keysApart returns an error if two keys of the map at p have the same encoding, as two
-// times have that differ in their monotonic reading only. It is slow, and called for
-// maps only that hold times, or what marshals itself.
-func (o *mapOp) keysApart(e *encoder, p ptr) error {
+// keepApart fails if two keys of the map at p have the same encoding, as two times have
+// that differ in their monotonic reading only. It is slow, and called only for maps that
+// hold times, or what marshals itself.
+func (o *mapOp) keepApart(e *encoder, p ptr) {
 	seen := map[string]bool{}
 	inner := encoder{mode: e.mode, capsules: e.capsules}
 	key := reflect.New(o.key.typ)
-	before := inner.blurred
 	for it := reflect.NewAt(o.self.typ, p).Elem().MapRange(); it.Next(); {
 		key.Elem().SetIterKey(it)
 		b, err := inner.run(o.key, nil, key.UnsafePointer())
-		switch {
-		case err != nil:
-			return err
-		case inner.blurred != before && seen[string(b)]:
-			return o.blurs
+		if err != nil {
+			e.fail(nil, err)
+		} else if inner.blurred > 0 && seen[string(b)] {
+			e.fail(nil, o.blurs)
 		}
 		seen[string(b)] = true
 	}
-	return nil
 }
 
-func (o *mapOp) decode(d *decoder, src []byte, p ptr) ([]byte, error) {
-	n, to, src, err := d.begin(src, o.self)
-	if err != nil {
-		return nil, err
-	}
+func (o *mapOp) decode(d *decoder, src []byte, p ptr) []byte {
+	n, to, src := d.begin(src, o.self)
 	if n < 0 {
 		setPointer(p, to.at)
-		return src, nil
+		return src
 	}
-	if err := o.claim(d, n); err != nil {
-		return nil, err
-	}
-	if n == 0 || o.self.bounded {
-		return o.decodeEntries(d, src, p, n)
-	}
-
-	was, err := d.enter(false)
-	if err != nil {
-		return nil, err
-	}
-	src, err = o.decodeEntries(d, src, p, n)
-	d.leave(was)
-	return src, err
-}
-
-// claim asks for n entries. Where an entry takes no bytes, there is but one key.
-func (o *mapOp) claim(d *decoder, n int) error {
 	least := o.key.min + o.val.min
-	if least == 0 && n > 1 {
-		return errKeys
+	switch {
+	case least == 0 && n > 1: // there is but one key that takes no bytes
+		return d.fail(errKeys)
+	case !d.claim(n, least):
+		return nil
 	}
-	return d.claim(n, least)
-}
 
-func (o *mapOp) decodeEntries(d *decoder, src []byte, p ptr, n int) ([]byte, error) {
-	src, err := o.entries.decode(o, d, src, p, n)
-	if err == nil && o.entries.len(p) != n {
-		return nil, errKeys
+	if o.self.bounded {
+		src = o.entries.decode(o, d, src, p, n)
+	} else {
+		was := d.enter(false)
+		src = o.entries.decode(o, d, src, p, n)
+		d.leave(was)
 	}
-	return src, err
+	if d.err == nil && o.entries.len(p) != n {
+		return d.fail(errKeys)
+	}
+	return src
 }
 
 // made notes that the map at p has been made, since what it holds may refer to it.
@@ -224,22 +198,18 @@ func (s *anyVars) next() (key, val ptr, ok bool) {
 
 func (x *anyEntries) len(p ptr) int { return reflect.NewAt(x.typ, p).Elem().Len() }
 
-func (x *anyEntries) encode(o *mapOp, e *encoder, dst []byte, p ptr) (_ []byte, err error) {
+func (x *anyEntries) encode(o *mapOp, e *encoder, dst []byte, p ptr) []byte {
 	s := x.get()
 	defer x.put(s)
 	s.iter.Reset(reflect.NewAt(x.typ, p).Elem())
-	for key, val, ok := s.next(); ok; key, val, ok = s.next() {
-		if dst, err = o.key.op.encode(e, dst, key); err != nil {
-			return dst, err
-		}
-		if dst, err = o.val.op.encode(e, dst, val); err != nil {
-			return dst, err
-		}
+	for key, val, ok := s.next(); ok && e.err == nil; key, val, ok = s.next() {
+		dst = o.key.op.encode(e, dst, key)
+		dst = o.val.op.encode(e, dst, val)
 	}
-	return dst, nil
+	return dst
 }
 
-func (x *anyEntries) decode(o *mapOp, d *decoder, src []byte, p ptr, n int) (_ []byte, err error) {
+func (x *anyEntries) decode(o *mapOp, d *decoder, src []byte, p ptr, n int) []byte {
 	s := x.get()
 	defer x.put(s)
 	m := reflect.MakeMapWithSize(x.typ, n)
@@ -247,19 +217,18 @@ func (x *anyEntries) decode(o *mapOp, d *decoder, src []byte, p ptr, n int) (_ [
 	o.made(d, p)
 
 	key, val := s.key.Addr().UnsafePointer(), s.val.Addr().UnsafePointer()
-	for range n {
-		if src, err = o.key.op.decode(d, src, key); err != nil {
-			return nil, err
+	for i := 0; i < n; i++ {
+		src = o.key.op.decode(d, src, key)
+		src = o.val.op.decode(d, src, val)
+		if d.err != nil {
+			return nil
 		}
 		if !x.hashed && !s.key.Comparable() {
-			return nil, errKey
-		}
-		if src, err = o.val.op.decode(d, src, val); err != nil {
-			return nil, err
+			return d.fail(errKey)
 		}
 		m.SetMapIndex(s.key, s.val)
 	}
-	return src, nil
+	return src
 }
 
 func (x *anyEntries) measure(o *mapOp, m *meter, p ptr) {
@@ -315,38 +284,33 @@ func (x *typedEntries[K, V]) put(s *typedVars[K, V]) {
 
 func (x *typedEntries[K, V]) len(p ptr) int { return len(*at[map[K]V](p)) }
 
-func (x *typedEntries[K, V]) encode(o *mapOp, e *encoder, dst []byte, p ptr) (_ []byte, err error) {
+func (x *typedEntries[K, V]) encode(o *mapOp, e *encoder, dst []byte, p ptr) []byte {
 	s := x.get()
 	defer x.put(s)
 	for k, v := range *at[map[K]V](p) {
 		s.key, s.val = k, v
-		if dst, err = o.key.op.encode(e, dst, addr(&s.key)); err != nil {
-			return dst, err
-		}
-		if dst, err = o.val.op.encode(e, dst, addr(&s.val)); err != nil {
-			return dst, err
+		dst = o.key.op.encode(e, dst, addr(&s.key))
+		dst = o.val.op.encode(e, dst, addr(&s.val))
+		if e.err != nil {
+			break
 		}
 	}
-	return dst, nil
+	return dst
 }
 
-func (x *typedEntries[K, V]) decode(o *mapOp, d *decoder, src []byte, p ptr, n int) (_ []byte, err error) {
+func (x *typedEntries[K, V]) decode(o *mapOp, d *decoder, src []byte, p ptr, n int) []byte {
 	s := x.get()
 	defer x.put(s)
 	m := make(map[K]V, n)
 	*at[map[K]V](p) = m
 	o.made(d, p)
 
-	for range n {
-		if src, err = o.key.op.decode(d, src, addr(&s.key)); err != nil {
-			return nil, err
-		}
-		if src, err = o.val.op.decode(d, src, addr(&s.val)); err != nil {
-			return nil, err
-		}
+	for i := 0; i < n && d.err == nil; i++ {
+		src = o.key.op.decode(d, src, addr(&s.key))
+		src = o.val.op.decode(d, src, addr(&s.val))
 		m[s.key] = s.val
 	}
-	return src, nil
+	return src
 }
 
 func (x *typedEntries[K, V]) measure(o *mapOp, m *meter, p ptr) {

@@ -124,68 +124,66 @@ func (c compiler) marshaler(t reflect.Type) *marshalOp {
 	return o
 }
 
-func (o *marshalOp) encode(e *encoder, dst []byte, p ptr) ([]byte, error) {
+func (o *marshalOp) encode(e *encoder, dst []byte, p ptr) []byte {
 	if e.local && o.local != nil {
-		return dst, o.local
+		return e.fail(dst, o.local)
 	}
 
 	start := len(dst)
-	dst, err := o.marshal(dst, p)
-	if err != nil {
-		return nil, fmt.Errorf("codec: marshal %v: %w", o.typ, err)
-	}
+	out, err := o.marshal(dst, p)
 	// Not all that marshals can be unmarshaled, and now is the time to know.
-	if o.typ != addrType {
-		if err := o.unmarshal(reflect.New(o.typ), dst[start:]); err != nil {
-			return nil, err
-		}
+	if err == nil && o.typ != addrType {
+		err = o.unmarshal(reflect.New(o.typ), out[start:])
+	}
+	if err != nil {
+		return e.fail(dst, err)
 	}
 	e.blurred++
-	return prefixed(dst, start), nil
+	return prefixed(out, start)
 }
 
 // marshal appends what the value at p marshals to. A panic becomes an error: its
 // methods are not ours.
-func (o *marshalOp) marshal(dst []byte, p ptr) (_ []byte, err error) {
-	defer recovered(&err)
-	n := len(dst)
-	dst, err = o.way.marshal(reflect.NewAt(o.typ, p).Interface(), dst)
-	if err == nil && len(dst) < n {
+func (o *marshalOp) marshal(dst []byte, p ptr) (out []byte, err error) {
+	defer recovered(&err, "marshal", o.typ)
+	out, err = o.way.marshal(reflect.NewAt(o.typ, p).Interface(), dst)
+	if err == nil && len(out) < len(dst) {
 		err = errors.New("it returned less than it was given")
 	}
-	return dst, err
+	return out, err
 }
 
-func (o *marshalOp) decode(_ *decoder, src []byte, p ptr) ([]byte, error) {
-	b, rest, err := cutString(src)
-	if err != nil {
-		return nil, err
+func (o *marshalOp) decode(d *decoder, src []byte, p ptr) []byte {
+	b, rest := d.string(src)
+	if d.err != nil {
+		return nil
 	}
 	v := reflect.NewAt(o.typ, p)
 	v.Elem().SetZero()
-	return rest, o.unmarshal(v, b)
+	if err := o.unmarshal(v, b); err != nil {
+		return d.fail(err)
+	}
+	return rest
 }
 
 func (o *marshalOp) unmarshal(v reflect.Value, src []byte) (err error) {
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("codec: unmarshal %v: %w", o.typ, err)
-		}
-	}()
-	defer recovered(&err)
+	defer recovered(&err, "unmarshal", o.typ)
 	return o.way.unmarshal(v.Interface(), src)
 }
 
 func (o *marshalOp) measure(m *meter, p ptr) { o.plan.op.measure(m, p) }
 
-// recovered is deferred by what calls a user's method.
-func recovered(err *error) {
+// recovered is deferred by what calls a method of t, to say so in its error.
+func recovered(err *error, verb string, t reflect.Type) {
 	switch p := recover().(type) {
 	case nil:
 	case error:
 		*err = fmt.Errorf("panic: %w", p)
 	default:
 		*err = errors.New(fmt.Sprint("panic: ", p))
+	}
+	if *err != nil {
+		*err = fmt.Errorf("codec: %s %v: %w", verb, t, *err)
 	}
 }
 
@@ -207,14 +205,14 @@ var errCapsules = fmt.Errorf("codec: more than %d marshalers in one another", ma
 
 var capsuleEncoders = sync.Pool{New: func() any { return new(encoder) }}
 
-func (o *capsuleOp) encode(e *encoder, dst []byte, p ptr) ([]byte, error) {
+func (o *capsuleOp) encode(e *encoder, dst []byte, p ptr) []byte {
 	start := len(dst)
 	out, err := o.encodePlan(e, append(dst, byPlan), p)
-	if err == nil {
-		return prefixed(out, start+1), nil
-	}
-	if e.local && o.marshal.local != nil {
-		return dst, err
+	switch {
+	case err == nil:
+		return prefixed(out, start+1)
+	case e.local && o.marshal.local != nil:
+		return e.fail(dst, err)
 	}
 	return o.marshal.encode(e, append(dst, byMarshal), p)
 }
@@ -227,31 +225,29 @@ func (o *capsuleOp) encodePlan(e *encoder, dst []byte, p ptr) ([]byte, error) {
 	defer capsuleEncoders.Put(inner)
 	inner.mode, inner.capsules = e.mode, e.capsules+1
 
-	before := inner.blurred
 	dst, err := inner.run(o.marshal.plan, dst, p)
-	e.blurred += inner.blurred - before
+	e.blurred += inner.blurred
+	inner.blurred = 0
 	return dst, err
 }
 
-func (o *capsuleOp) decode(d *decoder, src []byte, p ptr) ([]byte, error) {
-	if len(src) == 0 {
-		return nil, errShort
-	}
+func (o *capsuleOp) decode(d *decoder, src []byte, p ptr) []byte {
+	by, src := d.byte(src)
 	switch {
-	case src[0] == byMarshal:
-		return o.marshal.decode(d, src[1:], p)
-	case src[0] != byPlan:
-		return nil, errFlag
+	case by == byMarshal:
+		return o.marshal.decode(d, src, p)
+	case by != byPlan:
+		return d.fail(errFlag)
 	case d.capsules >= maxCapsules:
-		return nil, errCapsules
+		return d.fail(errCapsules)
 	}
 
-	b, rest, err := cutString(src[1:])
-	if err != nil {
-		return nil, err
-	}
+	b, rest := d.string(src)
 	inner := decoder{mode: d.mode, capsules: d.capsules + 1}
-	return rest, inner.run(o.marshal.plan, b, p)
+	if err := inner.run(o.marshal.plan, b, p); err != nil {
+		return d.fail(err)
+	}
+	return rest
 }
 
 func (o *capsuleOp) measure(m *meter, p ptr) { o.marshal.measure(m, p) }

@@ -9,17 +9,13 @@ const structKind = reflect.Struct
 
 type stringOp struct{}
 
-func (stringOp) encode(_ *encoder, dst []byte, p ptr) ([]byte, error) {
-	return appendString(dst, *at[string](p)), nil
+func (stringOp) encode(_ *encoder, dst []byte, p ptr) []byte {
+	return appendString(dst, *at[string](p))
 }
 
-func (stringOp) decode(d *decoder, src []byte, p ptr) ([]byte, error) {
-	s, rest, err := cutString(src)
-	if err != nil {
-		return nil, err
-	}
-	*at[string](p) = d.text(s, len(rest))
-	return rest, nil
+func (stringOp) decode(d *decoder, src []byte, p ptr) []byte {
+	*at[string](p), src = d.text(src)
+	return src
 }
 
 // arrayOp is for arrays whose elements hold pointers.
@@ -28,33 +24,29 @@ type arrayOp struct {
 	n    int
 }
 
-func (o *arrayOp) encode(e *encoder, dst []byte, p ptr) (_ []byte, err error) {
+func (o *arrayOp) encode(e *encoder, dst []byte, p ptr) []byte {
 	return encodeEach(e, o.elem, dst, p, o.n)
 }
 
-func (o *arrayOp) decode(d *decoder, src []byte, p ptr) (_ []byte, err error) {
+func (o *arrayOp) decode(d *decoder, src []byte, p ptr) []byte {
 	return decodeEach(d, o.elem, src, p, o.n)
 }
 
 // encodeEach encodes n values of one type, the first of which is at p.
-func encodeEach(e *encoder, elem *node, dst []byte, p ptr, n int) (_ []byte, err error) {
+func encodeEach(e *encoder, elem *node, dst []byte, p ptr, n int) []byte {
 	op := elem.part()
-	for i := range n {
-		if dst, err = op.encode(e, dst, offset(p, uintptr(i)*elem.size)); err != nil {
-			return dst, err
-		}
+	for i := 0; i < n && e.err == nil; i++ {
+		dst = op.encode(e, dst, offset(p, uintptr(i)*elem.size))
 	}
-	return dst, nil
+	return dst
 }
 
-func decodeEach(d *decoder, elem *node, src []byte, p ptr, n int) (_ []byte, err error) {
+func decodeEach(d *decoder, elem *node, src []byte, p ptr, n int) []byte {
 	op := elem.part()
-	for i := range n {
-		if src, err = op.decode(d, src, offset(p, uintptr(i)*elem.size)); err != nil {
-			return nil, err
-		}
+	for i := 0; i < n && d.err == nil; i++ {
+		src = op.decode(d, src, offset(p, uintptr(i)*elem.size))
 	}
-	return src, nil
+	return src
 }
 
 // structOp is for structs that hold pointers.
@@ -100,31 +92,27 @@ func (o *structOp) run(off uintptr) (run *fixedOp, start uintptr) {
 	return run, off
 }
 
-func (o *structOp) encode(e *encoder, dst []byte, p ptr) (_ []byte, err error) {
+func (o *structOp) encode(e *encoder, dst []byte, p ptr) []byte {
 	// What can't be copied is found before anything is.
 	for i := range o.guards {
 		if g := &o.guards[i]; pointerAt(offset(p, g.off)) != nil {
-			return dst, g.err
+			return e.fail(dst, g.err)
 		}
 	}
 
-	for i := range o.parts {
+	for i := 0; i < len(o.parts) && e.err == nil; i++ {
 		f := &o.parts[i]
-		if dst, err = f.op.encode(e, dst, offset(p, f.off)); err != nil {
-			return dst, err
-		}
+		dst = f.op.encode(e, dst, offset(p, f.off))
 	}
-	return dst, nil
+	return dst
 }
 
-func (o *structOp) decode(d *decoder, src []byte, p ptr) (_ []byte, err error) {
+func (o *structOp) decode(d *decoder, src []byte, p ptr) []byte {
 	for i := range o.parts {
 		f := &o.parts[i]
-		if src, err = f.op.decode(d, src, offset(p, f.off)); err != nil {
-			return nil, err
-		}
+		src = f.op.decode(d, src, offset(p, f.off))
 	}
-	return src, nil
+	return src
 }
 
 // pointerOp copies what a pointer points to.
@@ -133,47 +121,41 @@ type pointerOp struct {
 	live bool // it leads to what others may be using
 }
 
-func (o *pointerOp) encode(e *encoder, dst []byte, p ptr) ([]byte, error) {
+func (o *pointerOp) encode(e *encoder, dst []byte, p ptr) []byte {
 	p = pointerAt(p)
 	if p == nil {
-		return append(dst, refNil), nil
+		return append(dst, refNil)
 	}
 	return e.follow(o.elem, dst, p)
 }
 
-func (o *pointerOp) decode(d *decoder, src []byte, p ptr) ([]byte, error) {
-	ref, src, err := d.cutRef(src)
-	if err != nil {
-		return nil, err
-	}
+func (o *pointerOp) decode(d *decoder, src []byte, p ptr) []byte {
+	ref, src := d.ref(src)
 	switch ref {
 	case refNew:
 		return o.decodeNew(d, src, p)
 	case refBack:
-		to, rest, err := d.cutBack(src, o.elem)
-		if err != nil {
-			return nil, err
-		}
+		to, rest := d.back(src, o.elem)
 		setPointer(p, to.at)
-		return rest, nil
+		return rest
 	case refForward:
 		if !d.fixedPlace {
-			return nil, errRef
+			return d.fail(errRef)
 		}
 		d.forward = append(d.forward, deferred{o.elem, p})
 	}
 	setPointer(p, nil)
-	return src, nil
+	return src
 }
 
-func (o *pointerOp) decodeNew(d *decoder, src []byte, p ptr) ([]byte, error) {
-	if err := d.claim(1, o.elem.min); err != nil {
-		return nil, err
+func (o *pointerOp) decodeNew(d *decoder, src []byte, p ptr) []byte {
+	if !d.claim(1, o.elem.min) {
+		return nil
 	}
 	elem := reflect.New(o.elem.typ).UnsafePointer()
 	setPointer(p, elem)
 	if o.elem.size == 0 {
-		return src, nil
+		return src
 	}
 	if d.graph {
 		d.met = append(d.met, reference{elem, o.elem, 0})
@@ -181,55 +163,55 @@ func (o *pointerOp) decodeNew(d *decoder, src []byte, p ptr) ([]byte, error) {
 	return d.descend(o.elem, src, elem)
 }
 
+// ref cuts the byte that a pointer begins with, or a slice or map in a graph.
+func (d *decoder) ref(src []byte) (ref byte, rest []byte) {
+	ref, rest = d.byte(src)
+	if ref > refForward || ref > refNew && !d.graph {
+		return refNil, d.fail(errFlag)
+	}
+	return ref, rest
+}
+
 // sliceOp is for slices whose elements hold pointers.
 type sliceOp struct{ self, elem *node }
 
-func (o *sliceOp) encode(e *encoder, dst []byte, p ptr) (_ []byte, err error) {
+func (o *sliceOp) encode(e *encoder, dst []byte, p ptr) []byte {
 	first, n := sliceAt(p)
 	if o.elem.bounded {
 		return encodeEach(e, o.elem, appendCount(dst, n, first == nil), first, n)
 	}
 
-	dst, done, err := e.begin(dst, first, n, n, o.self)
-	if done || err != nil {
-		return dst, err
+	dst, done := e.begin(dst, place{number(first), o.self, n}, n)
+	if done {
+		return dst
 	}
-	was, err := e.enter(true)
-	if err != nil {
-		return dst, err
-	}
-	dst, err = encodeEach(e, o.elem, dst, first, n)
+	was := e.enter(true)
+	dst = encodeEach(e, o.elem, dst, first, n)
 	e.leave(was)
-	return dst, err
+	return dst
 }
 
-// begin appends what a slice or map that may hold itself begins with: size is what it
-// is told apart by from others in the same place, length the number of its elements.
-func (e *encoder) begin(dst []byte, first ptr, size, length int, self *node) (_ []byte, done bool, err error) {
-	if e.graph != nil && first != nil {
-		dst, known, err := e.refer(dst, place{number(first), self, size})
-		if known || err != nil {
-			return dst, known, err
+// begin appends what a slice or map of n elements begins with that may hold itself. It
+// is done if no elements follow.
+func (e *encoder) begin(dst []byte, here place, n int) (_ []byte, done bool) {
+	if e.graph != nil && here.at != 0 {
+		if dst, done = e.refer(dst, here); done {
+			return dst, true
 		}
-		return appendCount(dst, length, false), length == 0, nil
+	} else if n > 0 && e.seen.add(here.at, here.node) {
+		return e.fail(dst, errShared), true
 	}
-	if length > 0 && e.seen.add(number(first), self) {
-		return dst, false, errShared
-	}
-	return appendCount(dst, length, first == nil), length == 0, nil
+	return appendCount(dst, n, here.at == 0), n == 0
 }
 
-func (o *sliceOp) decode(d *decoder, src []byte, p ptr) ([]byte, error) {
-	n, to, src, err := d.begin(src, o.self)
-	if err != nil {
-		return nil, err
-	}
+func (o *sliceOp) decode(d *decoder, src []byte, p ptr) []byte {
+	n, to, src := d.begin(src, o.self)
 	if n < 0 {
 		setSlice(p, to.at, to.n)
-		return src, nil
+		return src
 	}
-	if err := d.claim(n, o.elem.min); err != nil {
-		return nil, err
+	if !d.claim(n, o.elem.min) {
+		return nil
 	}
 
 	first := makeSlice(o.self.typ, p, n)
@@ -239,50 +221,33 @@ func (o *sliceOp) decode(d *decoder, src []byte, p ptr) ([]byte, error) {
 	if d.graph {
 		d.met = append(d.met, reference{first, o.self, n})
 	}
-	if n == 0 {
-		return src, nil
-	}
-	was, err := d.enter(true)
-	if err != nil {
-		return nil, err
-	}
-	src, err = decodeEach(d, o.elem, src, first, n)
+	was := d.enter(true)
+	src = decodeEach(d, o.elem, src, first, n)
 	d.leave(was)
-	return src, err
+	return src
 }
 
 // begin cuts what a slice or map begins with: its length, or else -1 and what it is,
 // which is nothing for nil.
-func (d *decoder) begin(src []byte, self *node) (n int, to reference, rest []byte, err error) {
-	if d.graph && !self.bounded {
-		ref, src, err := d.cutRef(src)
-		switch {
-		case err != nil:
-			return 0, to, nil, err
-		case ref == refNil:
-			return -1, to, src, nil
-		case ref == refBack:
-			to, src, err = d.cutBack(src, self)
-			return -1, to, src, err
-		case ref == refForward:
-			return 0, to, nil, errRef
-		}
-		return d.beginNew(src)
+func (d *decoder) begin(src []byte, self *node) (n int, to reference, rest []byte) {
+	if !d.graph || self.bounded {
+		n, rest = d.count(src)
+		return n, to, rest
 	}
-	n, isNil, src, err := cutCount(src)
-	if isNil {
-		n = -1
-	}
-	return n, to, src, err
-}
 
-// beginNew cuts the length of what is not nil.
-func (d *decoder) beginNew(src []byte) (n int, to reference, rest []byte, err error) {
-	n, isNil, src, err := cutCount(src)
-	if err == nil && isNil {
-		err = errRef
+	ref, rest := d.ref(src)
+	switch ref {
+	case refNew:
+		if n, rest = d.count(rest); n < 0 {
+			rest = d.fail(errRef)
+		}
+		return n, to, rest
+	case refBack:
+		to, rest = d.back(rest, self)
+	case refForward:
+		rest = d.fail(errRef)
 	}
-	return n, to, src, err
+	return -1, to, rest
 }
 
 // makeSlice sets the slice at p, of type t, to n zero elements, and returns the first.

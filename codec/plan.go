@@ -25,9 +25,9 @@ type node struct {
 // An op encodes, decodes and measures the values of one type, found by their address.
 type op interface {
 	// encode appends the value at p to dst.
-	encode(e *encoder, dst []byte, p ptr) ([]byte, error)
+	encode(e *encoder, dst []byte, p ptr) []byte
 	// decode sets the value at p, all of it, and returns the rest of src.
-	decode(d *decoder, src []byte, p ptr) (rest []byte, err error)
+	decode(d *decoder, src []byte, p ptr) (rest []byte)
 	// measure takes the memory that the value at p refers to off m.
 	measure(m *meter, p ptr)
 }

@@ -37,7 +37,7 @@ var (
 
 type timeOp struct{}
 
-func (timeOp) encode(e *encoder, dst []byte, p ptr) ([]byte, error) {
+func (timeOp) encode(e *encoder, dst []byte, p ptr) []byte {
 	t := *at[time.Time](p)
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(t.Unix()))
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(t.Nanosecond()))
@@ -45,26 +45,19 @@ func (timeOp) encode(e *encoder, dst []byte, p ptr) ([]byte, error) {
 	return e.appendLocation(dst, t)
 }
 
-func (timeOp) decode(_ *decoder, src []byte, p ptr) ([]byte, error) {
+func (timeOp) decode(d *decoder, src []byte, p ptr) []byte {
 	if len(src) < timeMin {
-		return nil, errShort
+		return d.fail(errShort)
 	}
 	sec := int64(binary.LittleEndian.Uint64(src))
 	nsec := binary.LittleEndian.Uint32(src[8:])
-	if nsec >= 1e9 {
-		return nil, errTime
-	}
-
 	t := time.Unix(sec, int64(nsec))
-	loc, rest, err := cutLocation(src[12:], t)
-	if err != nil {
-		return nil, err
-	}
-	if loc == nil {
-		return nil, errTime
+	loc, rest := d.location(src[12:], t)
+	if nsec >= 1e9 || loc == nil {
+		return d.fail(errTime)
 	}
 	*at[time.Time](p) = t.In(loc)
-	return rest, nil
+	return rest
 }
 
 func (timeOp) measure(*meter, ptr) {}
@@ -73,44 +66,43 @@ func (timeOp) measure(*meter, ptr) {}
 // of 1970, since it may be used for any instant.
 type locationOp struct{}
 
-func (locationOp) encode(e *encoder, dst []byte, p ptr) ([]byte, error) {
+func (locationOp) encode(e *encoder, dst []byte, p ptr) []byte {
 	loc := *at[*time.Location](p)
 	if loc == nil {
-		return append(dst, locationNil), nil
+		return append(dst, locationNil)
 	}
 	e.blurred++
 	return e.appendLocation(dst, time.Unix(0, 0).In(loc))
 }
 
-func (locationOp) decode(_ *decoder, src []byte, p ptr) ([]byte, error) {
-	loc, rest, err := cutLocation(src, time.Unix(0, 0))
-	*at[*time.Location](p) = loc
-	return rest, err
+func (locationOp) decode(d *decoder, src []byte, p ptr) []byte {
+	*at[*time.Location](p), src = d.location(src, time.Unix(0, 0))
+	return src
 }
 
 func (locationOp) measure(*meter, ptr) {}
 
 var metLocations = newMet()
 
-func (e *encoder) appendLocation(dst []byte, t time.Time) ([]byte, error) {
+func (e *encoder) appendLocation(dst []byte, t time.Time) []byte {
 	loc := t.Location()
 	switch loc {
 	case time.UTC:
-		return append(dst, locationUTC), nil
+		return append(dst, locationUTC)
 	case time.Local:
-		return append(dst, locationLocal), nil
+		return append(dst, locationLocal)
 	}
 
 	id := metLocations.number(addr(loc), nil)
 	if id == 0 && e.local {
-		return dst, errZones
+		return e.fail(dst, errZones)
 	}
 	z := zone{id: id, tag: locationLoaded, name: loc.String()}
 	z.abbreviation, z.offset = t.Zone()
 	if start, end := t.ZoneBounds(); start.IsZero() && end.IsZero() && z.name == z.abbreviation {
 		z.tag = locationFixed
 	}
-	return z.append(dst), nil
+	return z.append(dst)
 }
 
 // zone is what stands for a location at one instant.
@@ -128,51 +120,42 @@ func (z *zone) append(dst []byte) []byte {
 	return binary.AppendVarint(dst, int64(z.offset))
 }
 
-// cutLocation cuts what appendLocation appended for the instant t.
-func cutLocation(src []byte, t time.Time) (loc *time.Location, rest []byte, err error) {
-	if len(src) == 0 {
-		return nil, nil, errShort
-	}
-	tag, src := src[0], src[1:]
+// location cuts what appendLocation appended for the instant t.
+func (d *decoder) location(src []byte, t time.Time) (loc *time.Location, rest []byte) {
+	tag, src := d.byte(src)
 	switch tag {
 	case locationNil:
-		return nil, src, nil
+		return nil, src
 	case locationUTC:
-		return time.UTC, src, nil
+		return time.UTC, src
 	case locationLocal:
-		return time.Local, src, nil
+		return time.Local, src
 	case locationFixed, locationLoaded:
-		return cutZone(tag, src, t)
+		return d.zone(tag, src, t)
 	}
-	return nil, nil, errTime
+	return nil, d.fail(errTime)
 }
 
-func cutZone(tag byte, src []byte, t time.Time) (loc *time.Location, rest []byte, err error) {
+func (d *decoder) zone(tag byte, src []byte, t time.Time) (loc *time.Location, rest []byte) {
 	if len(src) < 4 {
-		return nil, nil, errShort
+		return nil, d.fail(errShort)
 	}
 	id := binary.LittleEndian.Uint32(src)
-	name, src, err := cutString(src[4:])
-	if err != nil {
-		return nil, nil, err
-	}
-	abbreviation, src, err := cutString(src)
-	if err != nil {
-		return nil, nil, err
-	}
+	name, src := d.string(src[4:])
+	abbreviation, src := d.string(src)
 	offset, n := binary.Varint(src)
 	if n <= 0 || offset != int64(int32(offset)) {
-		return nil, nil, errTime
+		return nil, d.fail(errTime)
 	}
 
 	// The number alone is no proof: the bytes may be another process's.
 	if loc := at[time.Location](metLocations.object(id, nil)); loc != nil && loc.String() == string(name) {
 		if a, o := t.In(loc).Zone(); a == string(abbreviation) && o == int(offset) {
-			return loc, src[n:], nil
+			return loc, src[n:]
 		}
 	}
 	z := zone{id, tag, string(name), string(abbreviation), int(offset)}
-	return z.location(t), src[n:], nil
+	return z.location(t), src[n:]
 }
 
 // zones holds the locations of other processes. It stops growing where a program, or a

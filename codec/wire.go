@@ -35,6 +35,8 @@ var (
 	errTrailing = errors.New("codec: bytes are left over behind the value")
 )
 
+const maxInt = 1<<(bits.UintSize-1) - 1
+
 // appendCount appends the length of a slice or map: 0 for nil, else n+1.
 func appendCount(dst []byte, n int, isNil bool) []byte {
 	if isNil {
@@ -43,29 +45,31 @@ func appendCount(dst []byte, n int, isNil bool) []byte {
 	return binary.AppendUvarint(dst, uint64(n)+1)
 }
 
-// cutCount cuts from src what appendCount appended.
-func cutCount(src []byte) (n int, isNil bool, rest []byte, err error) {
-	u, rest, err := cutUvarint(src)
-	if u == 0 || err != nil {
-		return 0, true, rest, err
-	}
+// count cuts what appendCount appended. It returns -1 for nil.
+func (d *decoder) count(src []byte) (n int, rest []byte) {
+	u, rest := d.uvarint(src)
 	if u > maxInt {
-		return 0, false, rest, errCount
+		return -1, d.fail(errCount)
 	}
-	return int(u - 1), false, rest, nil
+	return int(u) - 1, rest
 }
 
-const maxInt = 1<<(bits.UintSize-1) - 1
-
-func cutUvarint(src []byte) (u uint64, rest []byte, err error) {
+func (d *decoder) uvarint(src []byte) (u uint64, rest []byte) {
 	if len(src) > 0 && src[0] < 0x80 {
-		return uint64(src[0]), src[1:], nil
+		return uint64(src[0]), src[1:]
 	}
 	u, n := binary.Uvarint(src)
 	if n <= 0 {
-		return 0, nil, errShort
+		return 0, d.fail(errShort)
 	}
-	return u, src[n:], nil
+	return u, src[n:]
+}
+
+func (d *decoder) byte(src []byte) (b byte, rest []byte) {
+	if len(src) == 0 {
+		return 0, d.fail(errShort)
+	}
+	return src[0], src[1:]
 }
 
 func appendString[S string | []byte](dst []byte, s S) []byte {
@@ -73,16 +77,13 @@ func appendString[S string | []byte](dst []byte, s S) []byte {
 	return append(dst, s...)
 }
 
-// cutString cuts a length and as many bytes, which still belong to src.
-func cutString(src []byte) (s, rest []byte, err error) {
-	n, rest, err := cutUvarint(src)
-	if err != nil {
-		return nil, nil, err
-	}
+// string cuts a length and as many bytes, which still belong to src.
+func (d *decoder) string(src []byte) (s, rest []byte) {
+	n, rest := d.uvarint(src)
 	if n > uint64(len(rest)) {
-		return nil, nil, errShort
+		return nil, d.fail(errShort)
 	}
-	return rest[:n:n], rest[n:], nil
+	return rest[:n:n], rest[n:]
 }
 
 // prefixed inserts the length of what has been appended to dst since start.
