@@ -76,6 +76,7 @@ func basicTypes() []reflect.Type {
 // errorTypes returns the types of the errors that the standard library makes, and of
 // what stands in them. Unexported ones are had from a value.
 func errorTypes() []reflect.Type {
+	_, duration := time.ParseDuration("") // of an unexported type, in newer releases
 	return []reflect.Type{
 		reflect.TypeOf(errors.New("")),
 		reflect.TypeOf(errors.Join(io.EOF)),
@@ -88,6 +89,7 @@ func errorTypes() []reflect.Type {
 		reflect.TypeFor[syscall.Signal](),
 		reflect.TypeFor[*strconv.NumError](),
 		reflect.TypeFor[*time.ParseError](),
+		reflect.TypeOf(duration),
 		reflect.TypeFor[*url.Error](),
 		reflect.TypeFor[url.EscapeError](),
 		reflect.TypeFor[url.InvalidHostError](),
