@@ -171,7 +171,7 @@ func neverHeld(t reflect.Type) bool {
 // travelsLocally reports whether a t is no part of the running program, although its
 // plan may be unable to carry it: what it marshals to can stand for it.
 func travelsLocally(t reflect.Type) bool {
-	return isProto(t) || !reaches(t, func(t reflect.Type) bool {
+	return !reaches(t, func(t reflect.Type) bool {
 		return refused(t) != "" && refused(t) != elsewhere
 	})
 }

@@ -32,7 +32,7 @@ func refused(t reflect.Type) string {
 		return noCopy
 	case path == "unique", path == "weak":
 		return elsewhere
-	case path == "runtime", strings.HasPrefix(path, "internal/"):
+	case path == "runtime" && (t.Name() == "Func" || !token.IsExported(t.Name())), strings.HasPrefix(path, "internal/"):
 		return noData
 	}
 	if isLock(t) {

@@ -113,12 +113,17 @@ type marshalOp struct {
 	typ   reflect.Type
 	way   *way
 	local error // why Local does not take it; nil if it does
+	exact bool  // no part of it is live: what is unmarshaled must be equal
 	plan  *node // walks what a value is made of
 }
 
 func (c compiler) marshaler(t reflect.Type) *marshalOp {
 	o := &marshalOp{typ: t, way: wayOf(t), plan: c.shadow(t)}
-	if customOf(t) == nil && !travelsLocally(t) {
+	switch {
+	case customOf(t) != nil || isProto(t):
+	case travelsLocally(t):
+		o.exact = true
+	default:
 		o.local = &ValueError{t, ", which has parts that are no data"}
 	}
 	return o
@@ -131,15 +136,27 @@ func (o *marshalOp) encode(e *encoder, dst []byte, p ptr) []byte {
 
 	start := len(dst)
 	out, err := o.marshal(dst, p)
-	// Not all that marshals can be unmarshaled, and now is the time to know.
 	if err == nil && o.typ != addrType {
-		err = o.unmarshal(reflect.New(o.typ), out[start:])
+		err = o.check(out[start:], p)
 	}
 	if err != nil {
 		return e.fail(dst, err)
 	}
 	e.blurred++
 	return prefixed(out, start)
+}
+
+// check unmarshals what the value at p has marshaled to. Not all that marshals can be
+// unmarshaled, nor comes back whole, and now is the time to know.
+func (o *marshalOp) check(src []byte, p ptr) error {
+	v := reflect.New(o.typ)
+	if err := o.unmarshal(v, src); err != nil {
+		return err
+	}
+	if o.exact && !reflect.DeepEqual(v.Interface(), reflect.NewAt(o.typ, p).Interface()) {
+		return &ValueError{o.typ, ", which loses something when it marshals itself"}
+	}
+	return nil
 }
 
 // marshal appends what the value at p marshals to. A panic becomes an error: its
@@ -214,7 +231,10 @@ func (o *capsuleOp) encode(e *encoder, dst []byte, p ptr) []byte {
 	case e.local && o.marshal.local != nil:
 		return e.fail(dst, err)
 	}
-	return o.marshal.encode(e, append(dst, byMarshal), p)
+	if out = o.marshal.encode(e, append(dst, byMarshal), p); e.err != nil {
+		e.err = err // says more of what to do about it
+	}
+	return out
 }
 
 func (o *capsuleOp) encodePlan(e *encoder, dst []byte, p ptr) ([]byte, error) {
