@@ -6,6 +6,7 @@ import (
 	"hash/fnv"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -20,113 +21,73 @@ func Difference(found, want string) string {
 	if found == want {
 		return ""
 	}
-	f, w := parseLabel(found), parseLabel(want)
-	switch {
-	case f.codec != w.codec:
-		return fmt.Sprintf("codec was %s, is %s", f.codec, w.codec)
-	case f.typ != w.typ:
-		return fmt.Sprintf("type was %s, is %s", f.typ, w.typ)
-	case f.codec != planWord:
-		return fmt.Sprintf("label was %q, is %q", found, want)
-	case f.platform != w.platform:
-		return fmt.Sprintf("platform was %s, is %s", f.platform, w.platform)
+	f, foundLines := parseLabel(found)
+	w, wantLines := parseLabel(want)
+	if f != w || foundLines == nil || wantLines == nil {
+		return fmt.Sprintf("it was %s, is %s", f, w)
 	}
-	return f.lines.difference(w.lines, w.lines.all, f.typ)
+	return difference(foundLines, wantLines, wantLines)
 }
 
-// label is a label taken apart.
-type label struct {
-	codec, typ, platform string
-	lines                lines
-}
-
-// lines are those of a shape, or the first of them.
-type lines struct {
-	all []line
-	cut bool // there were more
-}
-
-func parseLabel(s string) (l label) {
+// parseLabel takes apart the label of one of For's codecs: its first line, without the
+// hash, and the lines below. Of other labels there is but the text.
+func parseLabel(s string) (head string, lines []line) {
 	first, below, _ := strings.Cut(s, "\n")
-	l.codec, l.typ, _ = strings.Cut(first, " ")
-	if l.codec != planWord {
-		return l
-	}
-	if words := strings.Fields(l.typ); len(words) > 2 {
-		l.typ, l.platform = strings.Join(words[:len(words)-2], " "), words[len(words)-1]
-	}
-	for text := range strings.Lines(below) {
-		text = strings.TrimSuffix(text, "\n")
-		if text == cutMark {
-			l.lines.cut = true
-			break
+	words := strings.Fields(first)
+	if n := len(words); n > 3 && words[0] == planWord {
+		words = slices.Delete(words, n-2, n-1)
+		for text := range strings.Lines(below) {
+			path, typ, _ := strings.Cut(strings.TrimSuffix(text, "\n"), " ")
+			lines = append(lines, line{path, typ})
 		}
-		path, typ, _ := strings.Cut(text, " ")
-		l.lines.all = append(l.lines.all, line{path, typ})
+		return strings.Join(words, " "), append(lines, line{}) // so that they end alike
 	}
-	return l
+	return strconv.Quote(s), nil
 }
 
-// find returns the line with the given path.
-func (l lines) find(path string) (found line, ok bool) {
-	i := slices.IndexFunc(l.all, func(l line) bool { return l.path == path })
-	if i < 0 {
-		return line{}, false
+// difference names the first difference between the lines found and those wanted, which
+// are shown. Those found may be hashes: then so are those wanted.
+func difference(found, want, shown []line) string {
+	i := 0
+	for i < len(found) && i < len(want) && found[i] == want[i] {
+		i++
 	}
-	return l.all[i], true
-}
+	has := func(lines []line, path string) bool {
+		return slices.ContainsFunc(lines, func(l line) bool { return l.path == path })
+	}
+	var was, is line
+	if i < len(found) {
+		was = found[i]
+	}
+	if i < len(want) {
+		is = want[i]
+	}
+	hashed := len(shown) > 0 && shown[0] != want[0]
 
-// difference names the first difference between the lines found and those wanted of the
-// type typ. Both may be hashes of what they stand for: shown are the wanted ones in full.
-func (l lines) difference(want lines, shown []line, typ string) string {
-	hashed := len(shown) > 0 && shown[0] != want.all[0]
-	for i := range max(len(l.all), len(want.all)) {
-		if i < len(l.all) {
-			was := l.all[i]
-			is, ok := want.find(was.path)
-			switch {
-			case ok && is != was:
-				return changed(was, shown[slices.Index(want.all, is)], hashed, typ)
-			case !ok && !want.cut && hashed:
-				return fmt.Sprintf("a field is gone, which was number %d", i+1)
-			case !ok && !want.cut:
-				return fmt.Sprintf("field %q, a %s, is gone", was.path, was.typ)
-			}
-		}
-		if i < len(want.all) {
-			if _, ok := l.find(want.all[i].path); !ok && !l.cut {
-				return fmt.Sprintf("field %q, a %s, is new", shown[i].path, shown[i].typ)
-			}
-		}
-		if i < len(l.all) && i < len(want.all) && l.all[i].path != want.all[i].path {
-			return fmt.Sprintf("field %q has moved", shown[i].path)
-		}
-	}
-	if l.cut || want.cut {
-		return fmt.Sprintf("type %s differs in a field beyond those that are listed", typ)
-	}
-	return fmt.Sprintf("type %s is laid out otherwise in memory", typ)
-}
-
-// changed tells of a line whose type is another.
-func changed(was, is line, hashed bool, typ string) string {
 	switch {
-	case hashed:
-		return fmt.Sprintf("field %q was something else, is %s", is.path, is.typ)
-	case is.path == rootPath:
-		return fmt.Sprintf("type %s was %s, is %s", typ, was.typ, is.typ)
+	case was.path == cutMark || is.path == cutMark || was == is:
+		return "what differs is not listed: the layout in memory, or a field far down"
+	case was.path == is.path && hashed:
+		return fmt.Sprintf("field %q was something else, is %s", shown[i].path, shown[i].typ)
+	case was.path == is.path:
+		return fmt.Sprintf("field %q was %s, is %s", is.path, was.typ, is.typ)
+	case was.path != "" && !has(want, was.path) && hashed:
+		return fmt.Sprintf("a field is gone, which was number %d", i+1)
+	case was.path != "" && !has(want, was.path):
+		return fmt.Sprintf("field %q, a %s, is gone", was.path, was.typ)
+	case is.path != "" && !has(found, is.path):
+		return fmt.Sprintf("field %q, a %s, is new", shown[i].path, shown[i].typ)
 	}
-	return fmt.Sprintf("field %q was %s, is %s", is.path, was.typ, is.typ)
+	return fmt.Sprintf("field %q has moved", shown[min(i, len(shown)-1)].path)
 }
 
 // An outline stands for the shape of a registered type in the encoding of each item
 // that holds one. It is the hash of the shape, 8 bytes; the number of lines that follow,
 // a uvarint; and for each of these 2 bytes that stand for its path and 1 for its type.
 type outline struct {
-	name  string
-	hash  uint64
-	lines lines // hashed
-	full  []line
+	hash   uint64
+	hashed []line
+	full   []line
 }
 
 const (
@@ -136,11 +97,10 @@ const (
 
 func outlineOf(t reflect.Type) outline {
 	full, sum := shape(t)
-	o := outline{name: typeName(t), hash: sum, full: full}
+	o := outline{hash: sum, full: full}
 	for _, l := range full[:min(len(full), maxLines)] {
-		o.lines.all = append(o.lines.all, l.hashed())
+		o.hashed = append(o.hashed, l.hashed())
 	}
-	o.lines.cut = len(full) > maxLines
 	return o
 }
 
@@ -155,8 +115,8 @@ func (l line) hashed() line {
 
 func (o outline) append(dst []byte) []byte {
 	dst = binary.LittleEndian.AppendUint64(dst, o.hash)
-	dst = binary.AppendUvarint(dst, uint64(len(o.lines.all)))
-	for _, l := range o.lines.all {
+	dst = binary.AppendUvarint(dst, uint64(len(o.hashed)))
+	for _, l := range o.hashed {
 		dst = append(append(dst, l.path...), l.typ...)
 	}
 	return dst
@@ -180,10 +140,10 @@ func (o outline) is(encoded []byte) bool { return binary.LittleEndian.Uint64(enc
 
 // difference names what has changed since the outline that encoded holds.
 func (o outline) difference(encoded []byte) string {
-	n, text := new(decoder).uvarint(encoded[8:])
-	was := lines{cut: n == maxLines}
+	_, text := new(decoder).uvarint(encoded[8:])
+	var was []line
 	for ; len(text) >= lineSize; text = text[lineSize:] {
-		was.all = append(was.all, line{string(text[:2]), string(text[2:lineSize])})
+		was = append(was, line{string(text[:2]), string(text[2:lineSize])})
 	}
-	return was.difference(o.lines, o.full, o.name)
+	return difference(was, o.hashed, o.full)
 }

@@ -22,11 +22,11 @@ import (
 
 func standard() *known {
 	k := &known{types: map[string]*dynamic{}, errors: map[string]error{}, names: map[error]string{}}
-	for i, t := range basicTypes() {
-		k.addType(t, byte(i+1))
+	for i, v := range basicTypes() {
+		k.addType(reflect.TypeOf(v), byte(i+1))
 	}
-	for _, t := range errorTypes() {
-		k.addType(t, tagNamed)
+	for _, v := range errorTypes() {
+		k.addType(reflect.TypeOf(v), tagNamed)
 	}
 	for name, err := range sentinels() {
 		k.addError(name, err)
@@ -34,134 +34,58 @@ func standard() *known {
 	return k
 }
 
-// basicTypes returns the types whose tag is their place in the list, from 1: it may
-// grow at its end only.
-func basicTypes() []reflect.Type {
-	return []reflect.Type{
-		reflect.TypeFor[bool](),
-		reflect.TypeFor[string](),
-		reflect.TypeFor[int](),
-		reflect.TypeFor[int8](),
-		reflect.TypeFor[int16](),
-		reflect.TypeFor[int32](),
-		reflect.TypeFor[int64](),
-		reflect.TypeFor[uint](),
-		reflect.TypeFor[uint8](),
-		reflect.TypeFor[uint16](),
-		reflect.TypeFor[uint32](),
-		reflect.TypeFor[uint64](),
-		reflect.TypeFor[float32](),
-		reflect.TypeFor[float64](),
-		reflect.TypeFor[complex64](),
-		reflect.TypeFor[complex128](),
-		reflect.TypeFor[[]byte](),
-		reflect.TypeFor[time.Time](),
-		reflect.TypeFor[time.Duration](),
-		reflect.TypeFor[[]any](),
-		reflect.TypeFor[map[string]any](),
-		reflect.TypeFor[[]string](),
-		reflect.TypeFor[[]bool](),
-		reflect.TypeFor[[]int](),
-		reflect.TypeFor[[]int64](),
-		reflect.TypeFor[[]float64](),
-		reflect.TypeFor[[]map[string]any](),
-		reflect.TypeFor[map[string]string](),
-		reflect.TypeFor[map[string]int](),
-		reflect.TypeFor[map[any]any](),
-		reflect.TypeFor[struct{}](),
-		reflect.TypeFor[uintptr](),
+// basicTypes returns a value of each type whose tag is its place in the list, from 1:
+// it may grow at its end only.
+func basicTypes() []any {
+	return []any{
+		false, "", 0, int8(0), int16(0), int32(0), int64(0), uint(0), uint8(0), uint16(0), uint32(0), uint64(0),
+		float32(0), 0.0, complex64(0), 0i, []byte{}, time.Time{}, time.Duration(0), []any{}, map[string]any{},
+		[]string{}, []bool{}, []int{}, []int64{}, []float64{}, []map[string]any{}, map[string]string{},
+		map[string]int{}, map[any]any{}, struct{}{}, uintptr(0),
 	}
 }
 
-// errorTypes returns the types of the errors that the standard library makes, and of
-// what stands in them. Unexported ones are had from a value.
-func errorTypes() []reflect.Type {
-	_, duration := time.ParseDuration("") // of an unexported type, in newer releases
-	return []reflect.Type{
-		reflect.TypeOf(errors.New("")),
-		reflect.TypeOf(errors.Join(io.EOF)),
-		reflect.TypeOf(fmt.Errorf("%w", io.EOF)),
-		reflect.TypeOf(fmt.Errorf("%w %w", io.EOF, io.EOF)),
-		reflect.TypeFor[*fs.PathError](),
-		reflect.TypeFor[*os.LinkError](),
-		reflect.TypeFor[*os.SyscallError](),
-		reflect.TypeFor[syscall.Errno](),
-		reflect.TypeFor[syscall.Signal](),
-		reflect.TypeFor[*strconv.NumError](),
-		reflect.TypeFor[*time.ParseError](),
-		reflect.TypeOf(duration),
-		reflect.TypeFor[*url.Error](),
-		reflect.TypeFor[url.EscapeError](),
-		reflect.TypeFor[url.InvalidHostError](),
-		reflect.TypeFor[*net.OpError](),
-		reflect.TypeFor[*net.DNSError](),
-		reflect.TypeFor[*net.AddrError](),
-		reflect.TypeFor[*net.ParseError](),
-		reflect.TypeFor[*net.DNSConfigError](),
-		reflect.TypeFor[net.UnknownNetworkError](),
-		reflect.TypeFor[net.InvalidAddrError](),
-		reflect.TypeFor[*net.TCPAddr](),
-		reflect.TypeFor[*net.UDPAddr](),
-		reflect.TypeFor[*net.IPAddr](),
-		reflect.TypeFor[*net.UnixAddr](),
-		reflect.TypeFor[*json.SyntaxError](),
-		reflect.TypeFor[*json.UnmarshalTypeError](),
-		reflect.TypeFor[*json.InvalidUnmarshalError](),
-		reflect.TypeFor[*json.UnsupportedTypeError](),
-		reflect.TypeFor[*json.MarshalerError](),
-		reflect.TypeFor[*exec.Error](),
-		reflect.TypeFor[*exec.ExitError](),
-		reflect.TypeFor[*http.ProtocolError](),
-		reflect.TypeFor[*http.MaxBytesError](),
-		rtypeType,
+// errorTypes returns a value of each type of the errors that the standard library makes,
+// and of what stands in them. Values are all there is to have of those that can't be named.
+func errorTypes() []any {
+	_, duration := time.ParseDuration("")
+	return []any{
+		errors.New(""), errors.Join(io.EOF), fmt.Errorf("%w", io.EOF), fmt.Errorf("%w %w", io.EOF, io.EOF),
+		new(fs.PathError), new(os.LinkError), new(os.SyscallError), syscall.Errno(0), syscall.Signal(0),
+		new(strconv.NumError), new(time.ParseError), duration,
+		new(url.Error), url.EscapeError(""), url.InvalidHostError(""),
+		new(net.OpError), new(net.DNSError), new(net.AddrError), new(net.ParseError), new(net.DNSConfigError),
+		net.UnknownNetworkError(""), net.InvalidAddrError(""),
+		new(net.TCPAddr), new(net.UDPAddr), new(net.IPAddr), new(net.UnixAddr),
+		new(json.SyntaxError), new(json.UnmarshalTypeError), new(json.InvalidUnmarshalError),
+		new(json.UnsupportedTypeError), new(json.MarshalerError), reflect.TypeFor[int](),
+		new(exec.Error), new(exec.ExitError), new(http.ProtocolError), new(http.MaxBytesError),
 	}
 }
 
 func sentinels() map[string]error {
 	timeout, canceled := dialErrors()
 	return map[string]error{
-		"io.EOF":                     io.EOF,
-		"io.ErrClosedPipe":           io.ErrClosedPipe,
-		"io.ErrNoProgress":           io.ErrNoProgress,
-		"io.ErrShortBuffer":          io.ErrShortBuffer,
-		"io.ErrShortWrite":           io.ErrShortWrite,
-		"io.ErrUnexpectedEOF":        io.ErrUnexpectedEOF,
-		"context.Canceled":           context.Canceled,
-		"context.DeadlineExceeded":   context.DeadlineExceeded,
-		"errors.ErrUnsupported":      errors.ErrUnsupported,
-		"exec.ErrDot":                exec.ErrDot,
-		"exec.ErrNotFound":           exec.ErrNotFound,
-		"exec.ErrWaitDelay":          exec.ErrWaitDelay,
-		"fs.ErrClosed":               fs.ErrClosed,
-		"fs.ErrExist":                fs.ErrExist,
-		"fs.ErrInvalid":              fs.ErrInvalid,
-		"fs.ErrNotExist":             fs.ErrNotExist,
-		"fs.ErrPermission":           fs.ErrPermission,
-		"fs.SkipAll":                 fs.SkipAll,
-		"fs.SkipDir":                 fs.SkipDir,
-		"http.ErrAbortHandler":       http.ErrAbortHandler,
-		"http.ErrBodyNotAllowed":     http.ErrBodyNotAllowed,
-		"http.ErrBodyReadAfterClose": http.ErrBodyReadAfterClose,
-		"http.ErrContentLength":      http.ErrContentLength,
-		"http.ErrHandlerTimeout":     http.ErrHandlerTimeout,
-		"http.ErrHijacked":           http.ErrHijacked,
-		"http.ErrLineTooLong":        http.ErrLineTooLong,
-		"http.ErrMissingFile":        http.ErrMissingFile,
-		"http.ErrNoCookie":           http.ErrNoCookie,
-		"http.ErrNoLocation":         http.ErrNoLocation,
-		"http.ErrNotSupported":       http.ErrNotSupported,
-		"http.ErrSchemeMismatch":     http.ErrSchemeMismatch,
-		"http.ErrServerClosed":       http.ErrServerClosed,
-		"http.ErrSkipAltProtocol":    http.ErrSkipAltProtocol,
-		"http.ErrUseLastResponse":    http.ErrUseLastResponse,
-		"net.ErrClosed":              net.ErrClosed,
-		"net.canceled":               canceled,
-		"net.timeout":                timeout,
-		"os.ErrDeadlineExceeded":     os.ErrDeadlineExceeded,
-		"os.ErrNoDeadline":           os.ErrNoDeadline,
-		"os.ErrProcessDone":          os.ErrProcessDone,
-		"strconv.ErrRange":           strconv.ErrRange,
-		"strconv.ErrSyntax":          strconv.ErrSyntax,
+		"io.EOF": io.EOF, "io.ErrClosedPipe": io.ErrClosedPipe, "io.ErrNoProgress": io.ErrNoProgress,
+		"io.ErrShortBuffer": io.ErrShortBuffer, "io.ErrShortWrite": io.ErrShortWrite,
+		"io.ErrUnexpectedEOF": io.ErrUnexpectedEOF, "errors.ErrUnsupported": errors.ErrUnsupported,
+		"context.Canceled": context.Canceled, "context.DeadlineExceeded": context.DeadlineExceeded,
+		"fs.ErrClosed": fs.ErrClosed, "fs.ErrExist": fs.ErrExist, "fs.ErrInvalid": fs.ErrInvalid,
+		"fs.ErrNotExist": fs.ErrNotExist, "fs.ErrPermission": fs.ErrPermission,
+		"fs.SkipAll": fs.SkipAll, "fs.SkipDir": fs.SkipDir,
+		"os.ErrDeadlineExceeded": os.ErrDeadlineExceeded, "os.ErrNoDeadline": os.ErrNoDeadline,
+		"os.ErrProcessDone": os.ErrProcessDone,
+		"net.ErrClosed":     net.ErrClosed, "net.canceled": canceled, "net.timeout": timeout,
+		"strconv.ErrRange": strconv.ErrRange, "strconv.ErrSyntax": strconv.ErrSyntax,
+		"exec.ErrDot": exec.ErrDot, "exec.ErrNotFound": exec.ErrNotFound, "exec.ErrWaitDelay": exec.ErrWaitDelay,
+		"http.ErrAbortHandler": http.ErrAbortHandler, "http.ErrBodyNotAllowed": http.ErrBodyNotAllowed,
+		"http.ErrBodyReadAfterClose": http.ErrBodyReadAfterClose, "http.ErrContentLength": http.ErrContentLength,
+		"http.ErrHandlerTimeout": http.ErrHandlerTimeout, "http.ErrHijacked": http.ErrHijacked,
+		"http.ErrLineTooLong": http.ErrLineTooLong, "http.ErrMissingFile": http.ErrMissingFile,
+		"http.ErrNoCookie": http.ErrNoCookie, "http.ErrNoLocation": http.ErrNoLocation,
+		"http.ErrNotSupported": http.ErrNotSupported, "http.ErrSchemeMismatch": http.ErrSchemeMismatch,
+		"http.ErrServerClosed": http.ErrServerClosed, "http.ErrSkipAltProtocol": http.ErrSkipAltProtocol,
+		"http.ErrUseLastResponse": http.ErrUseLastResponse,
 	}
 }
 

@@ -104,7 +104,7 @@ func TestALabelIsBoundedAndItsHashIsNot(t *testing.T) {
 	if a == b {
 		t.Errorf("the last field of a thousand makes no difference")
 	}
-	if got := codec.Difference(a, b); !strings.HasSuffix(got, "beyond those that are listed") {
+	if got := codec.Difference(a, b); !strings.HasPrefix(got, "what differs is not listed") {
 		t.Errorf("got %s", got)
 	}
 }
@@ -113,21 +113,23 @@ func TestDifferenceNamesWhatDiffers(t *testing.T) {
 	const head = "plan2 main.Event 1111 le64\n"
 	for _, c := range []struct{ found, want, text string }{
 		{head, head, ""},
-		{"gob main.Event", head, "codec was gob, is plan2"},
-		{"plan2 main.Event 1 le64\n", "plan2 main.Alert 2 le64\n", "type was main.Event, is main.Alert"},
-		{"plan2 struct { A int } 1 le64\n", "plan2 struct { B int } 2 le64\n", "type was struct { A int }, is struct { B int }"},
-		{"gob main.Event", "gob main.Alert", "type was main.Event, is main.Alert"},
-		{head, "plan2 main.Event 1111 be64\n", "platform was le64, is be64"},
+		{"gob main.Event", head, `it was "gob main.Event", is plan2 main.Event le64`},
+		{"plan2 main.Event 1 le64\n", "plan2 main.Alert 2 le64\n", "it was plan2 main.Event le64, is plan2 main.Alert le64"},
+		{"plan2 struct { A int } 1 le64\n", "plan2 struct { B int } 2 le64\n", "it was plan2 struct { A int } le64, is plan2 struct { B int } le64"},
+		{"gob main.Event", "gob main.Alert", `it was "gob main.Event", is "gob main.Alert"`},
+		{head, "plan2 main.Event 1111 be64\n", "it was plan2 main.Event le64, is plan2 main.Event be64"},
 		{head + "A int\nB string", head + "A int\nB []byte", `field "B" was string, is []byte`},
 		{head + "A int\nB string", head + "A int", `field "B", a string, is gone`},
+		{head + "A int\nB string", head + "B string", `field "A", a int, is gone`},
 		{head + "A int", head + "A int\nB main.X int", `field "B", a main.X int, is new`},
+		{head + "B int", head + "A int\nB int", `field "A", a int, is new`},
 		{head + "A int\nB string", head + "B string\nA int", `field "B" has moved`},
-		{head + ". []string", head + ". []int", "type main.Event was []string, is []int"},
-		{head + "A int", "plan2 main.Event 2222 le64\nA int", "type main.Event is laid out otherwise in memory"},
-		{head + "A int\n…", "plan2 main.Event 2222 le64\nA int\nB string", "type main.Event differs in a field beyond those that are listed"},
-		{"points 1", "points 1\nx", `label was "points 1", is "points 1\nx"`},
+		{head + ". []string", head + ". []int", `field "." was []string, is []int`},
+		{head + "A int", "plan2 main.Event 2222 le64\nA int", "what differs is not listed: the layout in memory, or a field far down"},
+		{head + "A int\n…", "plan2 main.Event 2222 le64\nA int\nB string", "what differs is not listed: the layout in memory, or a field far down"},
+		{"points 1", "points 1\nx", `it was "points 1", is "points 1\nx"`},
 		{"", "", ""},
-		{"", head, "codec was , is plan2"},
+		{"", head, `it was "", is plan2 main.Event le64`},
 	} {
 		if diff := cmp.Diff(c.text, codec.Difference(c.found, c.want)); diff != "" {
 			t.Errorf("Difference(%q, %q): -want +got:\n%s", c.found, c.want, diff)
