@@ -830,7 +830,7 @@ func TestPipeRefusesWhatMakesNoSense(t *testing.T) {
 		"nil codec":        {start(hopper.WithCodec[int](nil)), "WithCodec(nil)"},
 		"nil logger":       {start(hopper.WithLogger(nil)), "WithLogger(nil)"},
 		"zero option":      {start(hopper.Option{}), "zero Option"},
-		"func in T":        {second(hopper.Pipe(make(chan withFunc), make(chan withFunc))), "hopper: withFunc.cb is a func(): give WithCodec"},
+		"func in T":        {second(hopper.Pipe(make(chan withFunc), make(chan withFunc))), "codec: withFunc.cb is a func(), which is no data"},
 		"T is a func":      {second(hopper.Pipe(make(chan func()), make(chan func()))), "func()"},
 	} {
 		if c.err == nil || !strings.Contains(c.err.Error(), c.want) {

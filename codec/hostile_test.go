@@ -16,6 +16,18 @@ func decodeErr[T any](t *testing.T, src []byte) error {
 	return err
 }
 
+// treeErr decodes src as a tree.
+func treeErr[T any](t *testing.T, src []byte) error {
+	t.Helper()
+	return decodeErr[T](t, append([]byte{0}, src...))
+}
+
+// graphErr decodes src as a graph.
+func graphErr[T any](t *testing.T, src []byte) error {
+	t.Helper()
+	return decodeErr[T](t, append([]byte{1}, src...))
+}
+
 func TestHostileInputIsAnError(t *testing.T) {
 	huge := binary.AppendUvarint(nil, 1<<63+1)
 	many := binary.AppendUvarint(nil, 1<<40)
@@ -23,13 +35,14 @@ func TestHostileInputIsAnError(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	changed[len(changed)-9]++ // in the fingerprint, before the float64
+	changed[len(changed)-20]++ // in the fingerprint, before two lines and the float64
 	inBox, err := mustFor[any](t).Append(nil, box{nil})
 	if err != nil {
 		t.Fatal(err)
 	}
 	inBox = inBox[:len(inBox)-1]
-	if _, err := mustFor[any](t).Decode(append(bytes.Repeat(inBox, 9_000), 0)); err != nil {
+	boxes := func(n int) []byte { return append(append(inBox, bytes.Repeat([]byte{254, 0}, n)...), 0) }
+	if _, err := mustFor[any](t).Decode(boxes(9_000)); err != nil {
 		t.Fatal(err)
 	}
 	cat := func(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
@@ -55,28 +68,40 @@ func TestHostileInputIsAnError(t *testing.T) {
 		"huge slice in a slice":         decodeErr[[][]string](t, cat([]byte{2}, many)),
 		"key that comes twice":          decodeErr[map[string]bool](t, []byte{3, 1, 'a', 0, 1, 'a', 1}),
 		"key that comes twice, reflect": decodeErr[map[name]bool](t, []byte{3, 1, 'a', 0, 1, 'a', 1}),
-		"key that can't be hashed":      decodeErr[map[any]bool](t, []byte{2, 17, 0, 1}),
-		"pointer of 2":                  decodeErr[*int](t, []byte{2}),
-		"pointer to nothing":            decodeErr[*[1 << 20]string](t, []byte{1, 0}),
-		"unknown basic type":            decodeErr[any](t, []byte{200, 0}),
-		"unknown named type":            decodeErr[any](t, cat([]byte{255, 3}, []byte("a.B12345678"))),
-		"a named type cut":              decodeErr[any](t, cat([]byte{255, 3}, []byte("a.B123"))),
-		"a basic type by name":          decodeErr[any](t, cat([]byte{255, 3}, []byte("int1234567812345678"))),
-		"unknown error":                 decodeErr[error](t, cat([]byte{254, 3}, []byte("a.B"))),
-		"an int as an error":            decodeErr[error](t, cat([]byte{3}, make([]byte, 8))),
-		"an error as a shape":           decodeErr[shape](t, cat([]byte{254, 6}, []byte("io.EOF"))),
+		"key that can't be hashed":      treeErr[map[any]bool](t, []byte{2, 17, 0, 1}),
+		"pointer of 2":                  treeErr[*int](t, []byte{2}),
+		"pointer to nothing":            treeErr[*[1 << 20]string](t, []byte{1, 0}),
+		"unknown basic type":            treeErr[any](t, []byte{200, 0}),
+		"unknown named type":            treeErr[any](t, cat([]byte{255, 3}, []byte("a.B12345678"))),
+		"a named type cut":              treeErr[any](t, cat([]byte{255, 3}, []byte("a.B123"))),
+		"a basic type by name":          treeErr[any](t, cat([]byte{255, 3}, []byte("int1234567812345678"))),
+		"unknown error":                 treeErr[error](t, cat([]byte{254, 3}, []byte("a.B"))),
+		"an int as an error":            treeErr[error](t, cat([]byte{3}, make([]byte, 8))),
+		"an error as a shape":           treeErr[shape](t, cat([]byte{254, 6}, []byte("io.EOF"))),
 		"a named type that changed":     decodeErr[any](t, changed),
-		"slices too deep":               decodeErr[nest](t, bytes.Repeat([]byte{2}, 12_000)),
-		"maps too deep":                 decodeErr[graph](t, bytes.Repeat([]byte{2, 0}, 12_000)),
-		"interfaces too deep":           decodeErr[any](t, bytes.Repeat([]byte{20, 2}, 12_000)),
-		"boxes too deep":                decodeErr[any](t, append(bytes.Repeat(inBox, 12_000), 0)),
-		"interface cut":                 decodeErr[any](t, []byte{}),
+		"slices too deep":               treeErr[nest](t, bytes.Repeat([]byte{2}, 12_000)),
+		"maps too deep":                 treeErr[graph](t, bytes.Repeat([]byte{2, 0}, 12_000)),
+		"interfaces too deep":           treeErr[any](t, bytes.Repeat([]byte{20, 2}, 12_000)),
+		"boxes too deep":                decodeErr[any](t, boxes(12_000)),
+		"neither tree nor graph":        decodeErr[*int](t, []byte{2, 0}),
+		"no shape":                      decodeErr[*int](t, nil),
+		"a type named before none":      treeErr[any](t, []byte{254, 0}),
+		"another process's type":        treeErr[any](t, []byte{252, 1}),
+		"an error without a type":       treeErr[error](t, []byte{251, 1, 2, 3, 4, 251, 1, 2, 3, 4, 0}),
+		"a reference in a tree":         treeErr[*list](t, []byte{2, 0}),
+		"a reference to nothing":        graphErr[*list](t, []byte{2, 0}),
+		"a reference to another type":   graphErr[*tree](t, []byte{1, 1, 0, 0, 0, 2, 5}),
+		"a forward reference to what":   graphErr[*list](t, []byte{3, 0}),
+		"a map that leads forward":      graphErr[graph](t, []byte{3}),
+		"a slice that leads forward":    graphErr[nest](t, []byte{3}),
+		"a slice that is new and nil":   graphErr[nest](t, []byte{1, 0}),
+		"interface cut":                 treeErr[any](t, []byte{}),
 		"nanoseconds of a second":       decodeErr[time.Time](t, cat(make([]byte, 8), binary.LittleEndian.AppendUint32(nil, 1e9), []byte{1})),
 		"time without a location":       decodeErr[time.Time](t, make([]byte, 13)),
 		"time in nowhere":               decodeErr[time.Time](t, cat(make([]byte, 12), []byte{9})),
 		"a zone's offset past an int32": decodeErr[time.Time](t, cat(make([]byte, 12), []byte{3, 0, 0}, binary.AppendVarint(nil, 1<<40))),
 		"an address of 3 bytes":         decodeErr[netip.Addr](t, []byte{3, 1, 2, 3}),
-		"bytes left over":               decodeErr[*int](t, []byte{0, 0}),
+		"bytes left over":               treeErr[*int](t, []byte{0, 0}),
 	} {
 		if err == nil {
 			t.Errorf("%s: no error", name)
@@ -101,7 +126,7 @@ func TestALocationThatIsNewIsLoadedByItsName(t *testing.T) {
 	if err != nil {
 		t.Skip("no time zones here")
 	}
-	src := append(make([]byte, 12), 3, byte(len("Asia/Kathmandu")))
+	src := append(make([]byte, 12), 4, 0, 0, 0, 0, byte(len("Asia/Kathmandu")))
 	src = append(append(src, "Asia/Kathmandu"...), byte(len("+0530")))
 	src = binary.AppendVarint(append(src, "+0530"...), 5*3600+30*60) // as it was in 1970
 	got, err := mustFor[time.Time](t).Decode(src)
@@ -116,7 +141,7 @@ func TestALocationThatIsNewIsLoadedByItsName(t *testing.T) {
 
 func TestAZoneThatCannotBeLoadedBecomesAFixedOne(t *testing.T) {
 	for _, name := range []string{"../../etc/passwd", "/etc/passwd", "No/Such_Zone", "Europe/Berlin\x00"} {
-		src := append(make([]byte, 12), 3, byte(len(name)))
+		src := append(make([]byte, 12), 4, 0, 0, 0, 0, byte(len(name)))
 		src = append(append(src, name...), 1, 'X', 2)
 		got, err := mustFor[time.Time](t).Decode(src)
 		if err != nil {
@@ -139,8 +164,8 @@ func TestDecodingAllocatesInProportionToItsInput(t *testing.T) {
 	count := binary.AppendUvarint(nil, size/4)
 	ones, twos := bytes.Repeat([]byte{1}, size), bytes.Repeat([]byte{2}, size)
 	for name, f := range map[string]func(src []byte) error{
-		"nest": func(src []byte) error { return decodeErr[nest](t, src) }, "list": func(src []byte) error { return decodeErr[*list](t, src) },
-		"graph": func(src []byte) error { return decodeErr[graph](t, src) }, "item": func(src []byte) error { return decodeErr[item](t, src) },
+		"nest": func(src []byte) error { return treeErr[nest](t, src) }, "list": func(src []byte) error { return decodeErr[*list](t, src) },
+		"graph": func(src []byte) error { return treeErr[graph](t, src) }, "item": func(src []byte) error { return decodeErr[item](t, src) },
 		"anys": func(src []byte) error { return decodeErr[[]any](t, src) }, "slices": func(src []byte) error { return decodeErr[[][]string](t, src) },
 		"fat":      func(src []byte) error { return decodeErr[*fat](t, src) },
 		"pointers": func(src []byte) error { return decodeErr[[]*[100]string](t, src) }, "map": func(src []byte) error { return decodeErr[map[string]event](t, src) },

@@ -5,197 +5,320 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"sync"
 )
 
-// An interface value begins with a tag: 0 for nil; a basic type's number; tagNamed,
-// then the name and the fingerprint of a registered type (8 bytes, little-endian); or
-// tagError and the name of a registered error, which is all there is to it.
+// An interface value begins with a tag. 0 is nil; a basic type has its number, and its
+// value follows, but that an int is a varint and a bool has a tag for each of its
+// values; the rest are below.
 const (
 	tagNil   = 0
-	tagError = 254
-	tagNamed = 255
+	tagTrue  = 249
+	tagFalse = 250
+	tagMet   = 251 // then the error's number, and the error itself in case it is gone
+	tagLocal = 252 // then a type's number in this process, a uvarint
+	tagError = 253 // then the name of a registered error, which is all there is to it
+	tagAgain = 254 // then a type's place among those that this item has named, a uvarint
+	tagNamed = 255 // then the name of a registered type, and its layout's outline
+)
+
+// The numbers of the types that are met most.
+const (
+	tagString  = 2
+	tagInt     = 3
+	tagFloat64 = 14
 )
 
 var errTag = errors.New("codec: an interface's type is none that is known")
 
-// dynamic is a type that interface values may have.
-type dynamic struct {
-	typ  reflect.Type
-	name string // stable across processes
-	tag  byte   // a basic type's number, else tagNamed
-
-	compile     func() error // once; root and fingerprint are set where it returned nil
-	root        *node
-	fingerprint uint64
-
-	fits sync.Map // interface type → bool: typ implements it
+type interfaceOp struct {
+	typ        reflect.Type
+	hasMethods bool
+	unknown    *ValueError
 }
 
-func newDynamic(t reflect.Type, name string, tag byte) *dynamic {
-	d := &dynamic{typ: t, name: name, tag: tag}
-	d.compile = sync.OnceValue(func() (err error) {
-		if d.root, err = planOf(t); err == nil {
-			_, d.fingerprint = shape(t)
+func (o *interfaceOp) encode(e *encoder, dst []byte, p ptr) []byte {
+	x := anyAt(p, o.hasMethods)
+	switch x := x.(type) {
+	case nil:
+		return append(dst, tagNil)
+	case string:
+		return appendString(append(dst, tagString), x)
+	case int:
+		return binary.AppendVarint(append(dst, tagInt), int64(x))
+	case bool:
+		if x {
+			return append(dst, tagTrue)
 		}
-		return err
-	})
-	return d
-}
+		return append(dst, tagFalse)
+	}
 
-// variable is a variable of a type known at run time.
-type variable struct {
-	reflect.Value
-	pool *sync.Pool // of *variable, which are zero
-}
-
-var variables sync.Map // reflect.Type → *sync.Pool
-
-// variableOf returns a zero variable of type t. Call free when it is done with.
-func variableOf(t reflect.Type) *variable {
-	pool, ok := variables.Load(t)
-	if !ok {
-		pool, _ = variables.LoadOrStore(t, new(sync.Pool))
+	d := dynamicOf(x)
+	if d.hasOwn || d.sentinels.Load() {
+		var known bool
+		if dst, known = e.appendIdentity(dst, d, x); known {
+			return dst
+		}
 	}
-	if x, ok := pool.(*sync.Pool).Get().(*variable); ok {
-		return x
+	if dst = e.appendType(dst, d); e.err != nil {
+		return dst
 	}
-	return &variable{reflect.New(t).Elem(), pool.(*sync.Pool)}
-}
-
-func (x *variable) free() {
-	x.SetZero()
-	x.pool.Put(x)
-}
-
-func (d *dynamic) implements(iface reflect.Type) bool {
-	if iface.NumMethod() == 0 {
-		return true
+	data := dataWord(x)
+	switch {
+	case d.direct:
+		data = dataAt(p)
+	case d.copyFirst:
+		v := reflect.New(d.typ)
+		v.Elem().Set(reflect.ValueOf(x))
+		data = v.UnsafePointer()
 	}
-	if ok, found := d.fits.Load(iface); found {
-		return ok.(bool)
+	was := e.enter(false)
+	if e.err == nil {
+		dst = d.node().op.encode(e, dst, data)
 	}
-	ok := d.typ.Implements(iface)
-	d.fits.Store(iface, ok)
-	return ok
-}
-
-type interfaceOp struct{ typ reflect.Type }
-
-func (o *interfaceOp) encode(e *encoder, dst []byte, p ptr) ([]byte, error) {
-	v := reflect.NewAt(o.typ, p).Elem().Elem()
-	if !v.IsValid() {
-		return append(dst, tagNil), nil
-	}
-	k := registry.Load()
-	if name, ok := k.nameOf(v); ok {
-		return appendString(append(dst, tagError), name), nil
-	}
-	d, err := k.typeOf(v.Type())
-	if err != nil {
-		return dst, err
-	}
-	if e.depth >= maxDepth {
-		return dst, errDepth
-	}
-	x := variableOf(d.typ)
-	x.Set(v)
-	e.depth++
-	dst, err = d.root.op.encode(e, d.appendType(dst), x.Addr().UnsafePointer())
-	e.depth--
-	x.free()
-	return dst, err
-}
-
-func (d *dynamic) appendType(dst []byte) []byte {
-	dst = append(dst, d.tag)
-	if d.tag == tagNamed {
-		dst = appendString(dst, d.name)
-		dst = binary.LittleEndian.AppendUint64(dst, d.fingerprint)
-	}
+	e.leave(was)
 	return dst
 }
 
-func (o *interfaceOp) decode(d *decoder, src []byte, p ptr) ([]byte, error) {
-	if len(src) == 0 {
-		return nil, errShort
+// appendType appends the tag for a type.
+func (e *encoder) appendType(dst []byte, d *dynamic) []byte {
+	known := d.known.Load()
+	switch {
+	case known != nil && known.tag != tagNamed:
+		return append(dst, known.tag)
+	case d.refusal(&e.mode) != nil:
+		return e.fail(dst, d.refusal(&e.mode))
+	case e.local:
+		return binary.AppendUvarint(append(dst, tagLocal), d.id)
 	}
-	tag, src := src[0], src[1:]
+
+	for i, other := range e.types {
+		if other == d {
+			return binary.AppendUvarint(append(dst, tagAgain), uint64(i))
+		}
+	}
+	e.types = append(e.types, d)
+	dst = appendString(append(dst, tagNamed), known.name)
+	return known.layout().append(dst)
+}
+
+var metErrors = newMet()
+
+// appendIdentity appends what keeps the identity of an error. It is known if nothing
+// else need follow.
+func (e *encoder) appendIdentity(dst []byte, d *dynamic, x any) (_ []byte, known bool) {
+	if d.sentinels.Load() {
+		if name, ok := registry.Load().nameOf(x); ok {
+			return appendString(append(dst, tagError), name), true
+		}
+	}
+	if !e.local || !d.hasOwn {
+		return dst, false
+	}
+
+	id := metErrors.number(dataWord(x), typeWord(x))
+	if id == 0 {
+		return e.fail(dst, d.crowded), true
+	}
+	return binary.LittleEndian.AppendUint32(append(dst, tagMet), id), false
+}
+
+func (o *interfaceOp) decode(d *decoder, src []byte, p ptr) []byte {
+	tag, src := d.byte(src)
 	switch tag {
 	case tagNil:
 		reflect.NewAt(o.typ, p).Elem().SetZero()
-		return src, nil
+		return src
+	case tagString, tagInt, tagTrue, tagFalse:
+		if !o.hasMethods {
+			return d.basic(tag, src, at[any](p))
+		}
+		return d.fail(errTag)
 	case tagError:
-		return o.decodeError(src, p)
+		return o.decodeError(d, src, p)
+	case tagMet:
+		return o.decodeMet(d, src, p)
 	}
-	dyn, src, err := cutType(tag, src)
-	if err != nil {
-		return nil, err
+
+	dyn, src := d.dynamic(tag, src)
+	if dyn == nil {
+		return nil
 	}
 	if !dyn.implements(o.typ) {
-		return nil, fmt.Errorf("codec: a %v is no %v", dyn.typ, o.typ)
+		return d.fail(fmt.Errorf("codec: a %v is no %v", dyn.typ, o.typ))
 	}
-	if err := d.claim(1, dyn.root.min); err != nil {
-		return nil, err
+	return o.decodeDynamic(d, dyn, src, p)
+}
+
+// basic sets x to a value of a type that is met often.
+func (d *decoder) basic(tag byte, src []byte, x *any) []byte {
+	switch tag {
+	case tagString:
+		var s string
+		s, src = d.text(src)
+		*x = s
+	case tagInt:
+		i, n := binary.Varint(src)
+		if n <= 0 || i != int64(int(i)) {
+			return d.fail(errShort)
+		}
+		*x = int(i)
+		return src[n:]
+	default:
+		*x = tag == tagTrue
 	}
-	if err := d.enter(); err != nil {
-		return nil, err
+	return src
+}
+
+// decodeDynamic sets the interface at p to a value of the given type.
+func (o *interfaceOp) decodeDynamic(d *decoder, dyn *dynamic, src []byte, p ptr) []byte {
+	n := dyn.node()
+	was := d.enter(false)
+	if !d.claim(1, n.min) {
+		return nil
 	}
-	x := variableOf(dyn.typ)
-	src, err = dyn.root.op.decode(d, src, x.Addr().UnsafePointer())
-	if err == nil {
-		reflect.NewAt(o.typ, p).Elem().Set(x.Value)
+	data := reflect.New(dyn.typ).UnsafePointer()
+	src = n.op.decode(d, src, data)
+	d.leave(was)
+
+	if d.err != nil {
+		return nil
 	}
-	x.free()
-	d.depth--
-	return src, err
+	if dyn.direct {
+		data = pointerAt(data)
+	}
+	o.set(p, withData(dyn.zero, data))
+	return src
+}
+
+// set sets the interface at p to x, whose type implements it.
+func (o *interfaceOp) set(p ptr, x any) {
+	if o.hasMethods {
+		reflect.NewAt(o.typ, p).Elem().Set(reflect.ValueOf(x))
+		return
+	}
+	*at[any](p) = x
 }
 
 // decodeError sets the interface at p to the registered error whose name src begins
 // with.
-func (o *interfaceOp) decodeError(src []byte, p ptr) ([]byte, error) {
-	name, src, err := cutString(src)
-	if err != nil {
-		return nil, err
+func (o *interfaceOp) decodeError(d *decoder, src []byte, p ptr) []byte {
+	name, src := d.string(src)
+	known := registry.Load().errors[string(name)]
+	if known == nil {
+		return d.fail(fmt.Errorf("codec: no error is registered as %q: call codec.RegisterError at start", name))
 	}
-	registered := registry.Load().errors[string(name)]
-	if registered == nil {
-		return nil, fmt.Errorf("codec: no error is registered as %q: call codec.RegisterError at start", name)
+	if t := reflect.TypeOf(known); !t.Implements(o.typ) {
+		return d.fail(fmt.Errorf("codec: a %v is no %v", t, o.typ))
 	}
-	v := reflect.ValueOf(registered)
-	if !v.Type().Implements(o.typ) {
-		return nil, fmt.Errorf("codec: a %v is no %v", v.Type(), o.typ)
-	}
-	reflect.NewAt(o.typ, p).Elem().Set(v)
-	return src, nil
+	o.set(p, known)
+	return src
 }
 
-// cutType cuts the rest of what appendType appended.
-func cutType(tag byte, src []byte) (d *dynamic, rest []byte, err error) {
-	k := registry.Load()
-	if tag != tagNamed {
-		if int(tag) > len(k.basic) {
-			return nil, nil, errTag
-		}
-		d = k.basic[tag-1]
-		return d, src, d.compile()
+// decodeMet sets the interface at p to an error that is still in use, or to a copy.
+func (o *interfaceOp) decodeMet(d *decoder, src []byte, p ptr) []byte {
+	if len(src) < 5 || src[4] == tagMet {
+		return d.fail(errShort)
 	}
-	name, src, err := cutString(src)
-	if err != nil {
-		return nil, nil, err
+	id := binary.LittleEndian.Uint32(src)
+	src = o.decode(d, src[4:], p)
+	if d.err != nil {
+		return nil
 	}
-	if len(src) < 8 {
-		return nil, nil, errShort
+	x := anyAt(p, o.hasMethods)
+	if x == nil || !dynamicOf(x).hasOwn {
+		return d.fail(errTag)
 	}
-	d = k.names[string(name)]
-	if d == nil || d.tag != tagNamed {
-		return nil, nil, fmt.Errorf("codec: no type is registered as %q: call codec.Register at start", name)
+	if object := metErrors.object(id, typeWord(x)); object != nil && d.local {
+		o.set(p, withData(x, object))
 	}
-	if err := d.compile(); err != nil {
-		return nil, nil, err
-	}
-	if binary.LittleEndian.Uint64(src) != d.fingerprint {
-		return nil, nil, fmt.Errorf("codec: %s has changed since it was written", name)
-	}
-	return d, src[8:], nil
+	return src
 }
+
+// dynamic cuts the rest of what appendType appended. It returns nil where it fails.
+func (d *decoder) dynamic(tag byte, src []byte) (dyn *dynamic, rest []byte) {
+	known := registry.Load()
+	switch {
+	case tag == tagNamed:
+		return d.named(src)
+	case tag == tagAgain:
+		i, rest := d.uvarint(src)
+		if i < uint64(len(d.types)) {
+			return d.types[i], rest
+		}
+	case tag == tagLocal && d.local:
+		id, rest := d.uvarint(src)
+		if dyn = dynamicAt(id); dyn != nil && dyn.refusal(&d.mode) == nil {
+			return dyn, rest
+		}
+	case tag > 0 && int(tag) <= len(known.basic):
+		return known.basic[tag-1], src
+	}
+	return nil, d.fail(errTag)
+}
+
+// named cuts the name and the outline of a registered type.
+func (d *decoder) named(src []byte) (dyn *dynamic, rest []byte) {
+	name, src := d.string(src)
+	was, src := d.outline(src)
+	if d.err != nil {
+		return nil, nil
+	}
+	dyn = registry.Load().types[string(name)]
+	if dyn == nil {
+		return nil, d.fail(fmt.Errorf("codec: no type is registered as %q: call codec.Register at start", name))
+	}
+	if is := dyn.known.Load().layout(); !is.is(was) {
+		return nil, d.fail(fmt.Errorf("codec: %s has changed since it was written: %s", name, is.difference(was)))
+	}
+	d.types = append(d.types, dyn)
+	return dyn, src
+}
+
+// measure takes what the interface at p holds off m.
+func (o *interfaceOp) measure(m *meter, p ptr) {
+	x := anyAt(p, o.hasMethods)
+	if x == nil {
+		return
+	}
+	d := dynamicOf(x)
+	data := dataWord(x)
+	if d.direct {
+		data = dataAt(p)
+	} else {
+		m.left -= int64(d.typ.Size())
+	}
+	if d.live != nil || d.refusal(&m.mode) != nil {
+		return
+	}
+	if n := d.node(); !n.flat && m.enter() {
+		n.op.measure(m, data)
+		m.depth--
+	}
+}
+
+// typeOp is for a reflect.Type, which goes by what it is as an interface's type. It is
+// a pointer to what the program knows of it.
+type typeOp struct{}
+
+func (typeOp) encode(e *encoder, dst []byte, p ptr) []byte {
+	if pointerAt(p) == nil {
+		return append(dst, tagNil)
+	}
+	t := reflect.NewAt(rtypeType, p).Elem().Interface().(reflect.Type)
+	return e.appendType(dst, dynamicFor(t))
+}
+
+func (typeOp) decode(d *decoder, src []byte, p ptr) []byte {
+	tag, src := d.byte(src)
+	if tag == tagNil {
+		setPointer(p, nil)
+		return src
+	}
+	dyn, src := d.dynamic(tag, src)
+	if dyn != nil {
+		setPointer(p, dataWord(dyn.typ))
+	}
+	return src
+}
+
+func (typeOp) measure(*meter, ptr) {}

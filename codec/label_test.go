@@ -43,12 +43,12 @@ func TestLabelsAreStable(t *testing.T) {
 	}
 	const test = "example.com/hopper/codec_test."
 	for _, c := range []struct{ got, want string }{
-		{codec.Label(mustFor[string](t)), "plan string 41b63189a23ea984 le64\n. string"},
-		{codec.Label(mustFor[[]byte](t)), "plan []byte 8ce8119d4649b3e5 le64\n. []byte"},
-		{codec.Label(mustFor[*int](t)), "plan *int 3ff084311c06ce2a le64\n. *int"},
-		{codec.Label(mustFor[point](t)), "plan " + test + "point a918649f88fb2014 le64\nX int32\nY int32"},
-		{codec.Label(mustFor[list](t)), "plan " + test + "list c16d8081bc488d73 le64\nValue int\nNext *" + test + "list"},
-		{codec.Label(mustFor[labelled](t)), "plan " + test + `labelled a3fb6e68337648fd le64
+		{codec.Label(mustFor[string](t)), "plan2 string 41b63189a23ea984 le64\n. string"},
+		{codec.Label(mustFor[[]byte](t)), "plan2 []byte 8ce8119d4649b3e5 le64\n. []byte"},
+		{codec.Label(mustFor[*int](t)), "plan2 *int 3ff084311c06ce2a le64\n. *int"},
+		{codec.Label(mustFor[point](t)), "plan2 " + test + "point a918649f88fb2014 le64\nX int32\nY int32"},
+		{codec.Label(mustFor[list](t)), "plan2 " + test + "list c16d8081bc488d73 le64\nValue int\nNext *" + test + "list"},
+		{codec.Label(mustFor[labelled](t)), "plan2 " + test + `labelled dbed31c4bcc9badf le64
 ID uint64
 At time.Time
 Level ` + test + `severity int32
@@ -63,7 +63,8 @@ Index[key].B string
 Index[value].N int
 Any any
 Err error
-Token ` + test + `token binary
+Token ` + test + `token struct
+Token.text *string
 hidden ` + test + `hidden struct
 hidden.a int
 hidden.b string
@@ -103,30 +104,32 @@ func TestALabelIsBoundedAndItsHashIsNot(t *testing.T) {
 	if a == b {
 		t.Errorf("the last field of a thousand makes no difference")
 	}
-	if got := codec.Difference(a, b); !strings.HasSuffix(got, "beyond those that the label lists") {
+	if got := codec.Difference(a, b); !strings.HasPrefix(got, "what differs is not listed") {
 		t.Errorf("got %s", got)
 	}
 }
 
 func TestDifferenceNamesWhatDiffers(t *testing.T) {
-	const head = "plan main.Event 1111 le64\n"
+	const head = "plan2 main.Event 1111 le64\n"
 	for _, c := range []struct{ found, want, text string }{
 		{head, head, ""},
-		{"gob main.Event", head, "codec was gob, is plan"},
-		{"plan main.Event 1 le64\n", "plan main.Alert 2 le64\n", "type was main.Event, is main.Alert"},
-		{"plan struct { A int } 1 le64\n", "plan struct { B int } 2 le64\n", "type was struct { A int }, is struct { B int }"},
-		{"gob main.Event", "gob main.Alert", "type was main.Event, is main.Alert"},
-		{head, "plan main.Event 1111 be64\n", "platform was le64, is be64"},
+		{"gob main.Event", head, `it was "gob main.Event", is plan2 main.Event le64`},
+		{"plan2 main.Event 1 le64\n", "plan2 main.Alert 2 le64\n", "it was plan2 main.Event le64, is plan2 main.Alert le64"},
+		{"plan2 struct { A int } 1 le64\n", "plan2 struct { B int } 2 le64\n", "it was plan2 struct { A int } le64, is plan2 struct { B int } le64"},
+		{"gob main.Event", "gob main.Alert", `it was "gob main.Event", is "gob main.Alert"`},
+		{head, "plan2 main.Event 1111 be64\n", "it was plan2 main.Event le64, is plan2 main.Event be64"},
 		{head + "A int\nB string", head + "A int\nB []byte", `field "B" was string, is []byte`},
 		{head + "A int\nB string", head + "A int", `field "B", a string, is gone`},
+		{head + "A int\nB string", head + "B string", `field "A", a int, is gone`},
 		{head + "A int", head + "A int\nB main.X int", `field "B", a main.X int, is new`},
+		{head + "B int", head + "A int\nB int", `field "A", a int, is new`},
 		{head + "A int\nB string", head + "B string\nA int", `field "B" has moved`},
-		{head + ". []string", head + ". []int", "type main.Event was []string, is []int"},
-		{head + "A int", "plan main.Event 2222 le64\nA int", "type main.Event is laid out otherwise in memory"},
-		{head + "A int\n…", "plan main.Event 2222 le64\nA int\nB string", "type main.Event differs in a field beyond those that the label lists"},
-		{"points 1", "points 1\nx", `label was "points 1", is "points 1\nx"`},
+		{head + ". []string", head + ". []int", `field "." was []string, is []int`},
+		{head + "A int", "plan2 main.Event 2222 le64\nA int", "what differs is not listed: the layout in memory, or a field far down"},
+		{head + "A int\n…", "plan2 main.Event 2222 le64\nA int\nB string", "what differs is not listed: the layout in memory, or a field far down"},
+		{"points 1", "points 1\nx", `it was "points 1", is "points 1\nx"`},
 		{"", "", ""},
-		{"", head, "codec was , is plan"},
+		{"", head, `it was "", is plan2 main.Event le64`},
 	} {
 		if diff := cmp.Diff(c.text, codec.Difference(c.found, c.want)); diff != "" {
 			t.Errorf("Difference(%q, %q): -want +got:\n%s", c.found, c.want, diff)

@@ -2,6 +2,7 @@ package codec
 
 import (
 	"errors"
+	"math/bits"
 	"reflect"
 	"sync"
 )
@@ -16,159 +17,234 @@ type mapOp struct {
 	self     *node
 	key, val *node
 	entries  entries
+	blurs    *ValueError // says that two keys would arrive as one
 }
 
-// entries reads and builds maps of one type. encode is given a map that is not
-// empty, decode makes a map of n entries.
+// entries walks and builds maps of one type. encode and measure are given a map that
+// is not empty, decode makes a map of n entries.
 type entries interface {
 	len(p ptr) int
-	encode(o *mapOp, e *encoder, dst []byte, p ptr) ([]byte, error)
-	decode(o *mapOp, d *decoder, src []byte, p ptr, n int) ([]byte, error)
+	encode(o *mapOp, e *encoder, dst []byte, p ptr) []byte
+	decode(o *mapOp, d *decoder, src []byte, p ptr, n int) []byte
+	measure(o *mapOp, m *meter, p ptr)
 }
 
-func (o *mapOp) encode(e *encoder, dst []byte, p ptr) ([]byte, error) {
-	n, m := o.entries.len(p), pointerAt(p)
-	dst = appendCount(dst, n, m == nil)
-	if n == 0 {
-		return dst, nil
+// entriesOf returns the entries for the map type t, whose op is o.
+func entriesOf(t reflect.Type, o *mapOp) entries {
+	o.blurs = &ValueError{t, ": two of its keys would arrive as one"}
+	if f := typed[reflect.MapOf(plain(t.Key()), plain(t.Elem()))]; f != nil {
+		return f()
 	}
+	hashed := !inline(t.Key(), func(t reflect.Type) bool { return t.Kind() == reflect.Interface })
+	return &anyEntries{typ: t, hashed: hashed}
+}
+
+// plain returns the unnamed type that values of type t can be taken for in a map: what
+// is laid out and compared alike.
+func plain(t reflect.Type) reflect.Type {
+	switch {
+	case t.Kind() == reflect.String:
+		return reflect.TypeFor[string]()
+	case t.Kind() == reflect.Int:
+		return reflect.TypeFor[int]()
+	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Uint8:
+		return reflect.TypeFor[[]byte]()
+	case t.Kind() == reflect.Interface && t.NumMethod() == 0:
+		return reflect.TypeFor[any]()
+	}
+	return t
+}
+
+func (o *mapOp) encode(e *encoder, dst []byte, p ptr) []byte {
+	n, before := o.entries.len(p), e.blurred
+	here := place{number(pointerAt(p)), o.self, 0}
 	if o.self.bounded {
-		return o.entries.encode(o, e, dst, p)
+		if dst = appendCount(dst, n, here.at == 0); n > 0 {
+			dst = o.entries.encode(o, e, dst, p)
+		}
+	} else {
+		var done bool
+		if dst, done = e.begin(dst, here, n); done {
+			return dst
+		}
+		was := e.enter(false)
+		dst = o.entries.encode(o, e, dst, p)
+		e.leave(was)
 	}
-	if err := e.enter(place{m, 0, o.self}); err != nil {
-		return dst, err
+
+	if e.blurred != before && n > 1 && e.err == nil {
+		o.keepApart(e, p)
 	}
-	dst, err := o.entries.encode(o, e, dst, p)
-	e.leave()
-	return dst, err
+	return dst
 }
 
-func (o *mapOp) decode(d *decoder, src []byte, p ptr) ([]byte, error) {
-	n, isNil, src, err := cutCount(src)
-	if err != nil {
-		return nil, err
+// keepApart fails if two keys of the map at p have the same encoding, as two times have
+// that differ in their monotonic reading only. It is slow, and called only for maps that
+// hold times, or what marshals itself.
+func (o *mapOp) keepApart(e *encoder, p ptr) {
+	seen := map[string]bool{}
+	inner := encoder{mode: e.mode, capsules: e.capsules}
+	key := reflect.New(o.key.typ)
+	for it := reflect.NewAt(o.self.typ, p).Elem().MapRange(); it.Next(); {
+		key.Elem().SetIterKey(it)
+		b, err := inner.run(o.key, nil, key.UnsafePointer())
+		if err != nil {
+			e.fail(nil, err)
+		} else if inner.blurred > 0 && seen[string(b)] {
+			e.fail(nil, o.blurs)
+		}
+		seen[string(b)] = true
 	}
-	if err := o.claim(d, n); err != nil {
-		return nil, err
-	}
-	if isNil {
-		setPointer(p, nil)
-		return src, nil
-	}
-	if n == 0 || o.self.bounded {
-		return o.decodeEntries(d, src, p, n)
-	}
-	if err := d.enter(); err != nil {
-		return nil, err
-	}
-	src, err = o.decodeEntries(d, src, p, n)
-	d.depth--
-	return src, err
 }
 
-// claim asks for n entries. Where an entry takes no bytes, there is but one key.
-func (o *mapOp) claim(d *decoder, n int) error {
-	min := o.key.min + o.val.min
-	if min == 0 && n > 1 {
-		return errKeys
+func (o *mapOp) decode(d *decoder, src []byte, p ptr) []byte {
+	n, to, src := d.begin(src, o.self)
+	if n < 0 {
+		setPointer(p, to.at)
+		return src
 	}
-	return d.claim(n, min)
+	least := o.key.min + o.val.min
+	switch {
+	case least == 0 && n > 1: // there is but one key that takes no bytes
+		return d.fail(errKeys)
+	case !d.claim(n, least):
+		return nil
+	}
+
+	if o.self.bounded {
+		src = o.entries.decode(o, d, src, p, n)
+	} else {
+		was := d.enter(false)
+		src = o.entries.decode(o, d, src, p, n)
+		d.leave(was)
+	}
+	if d.err == nil && o.entries.len(p) != n {
+		return d.fail(errKeys)
+	}
+	return src
 }
 
-func (o *mapOp) decodeEntries(d *decoder, src []byte, p ptr, n int) ([]byte, error) {
-	src, err := o.entries.decode(o, d, src, p, n)
-	if err == nil && o.entries.len(p) != n {
-		return nil, errKeys
+// made notes that the map at p has been made, since what it holds may refer to it.
+func (o *mapOp) made(d *decoder, p ptr) {
+	if d.graph && !o.self.bounded {
+		d.met = append(d.met, reference{pointerAt(p), o.self, 0})
 	}
-	return src, err
+}
+
+func (o *mapOp) measure(m *meter, p ptr) {
+	at := pointerAt(p)
+	if o.self.flat || at == nil || !o.self.bounded && m.seen.add(number(at), o.self) {
+		return
+	}
+	n := o.entries.len(p)
+	m.left -= mapSize(n, int64(o.key.size+o.val.size))
+	if n > 0 && !(o.key.flat && o.val.flat) && m.enter() {
+		o.entries.measure(o, m, p)
+		m.depth--
+	}
+}
+
+// mapSize estimates the memory of a map with n entries: its header, and slots with a
+// control byte each, in a power of two of which at most 7/8 are used.
+func mapSize(n int, entry int64) int64 {
+	if n == 0 {
+		return 48
+	}
+	slots := int64(8)
+	if n > 8 {
+		slots = 1 << bits.Len(uint(n)*8/7)
+	}
+	return 48 + slots*(entry+1)
 }
 
 // anyEntries is for maps of every type. Keys and values pass through variables that
 // are used again and again, so that iterating allocates nothing.
 type anyEntries struct {
 	typ    reflect.Type
-	hashed bool // every key can be hashed: it holds no interface
-	vars   entryPool
+	hashed bool      // every key can be hashed: it holds no interface
+	pool   sync.Pool // of *anyVars
 }
 
-// entryPool holds the variables that a map of one type is iterated with.
-type entryPool struct {
-	typ  reflect.Type
-	pool sync.Pool // of *entryVars
-}
-
-type entryVars struct {
+type anyVars struct {
 	iter     reflect.MapIter
 	key, val reflect.Value
 }
 
-func (x *entryPool) get() *entryVars {
-	if s, ok := x.pool.Get().(*entryVars); ok {
+func (x *anyEntries) get() *anyVars {
+	if s, ok := x.pool.Get().(*anyVars); ok {
 		return s
 	}
-	return &entryVars{key: reflect.New(x.typ.Key()).Elem(), val: reflect.New(x.typ.Elem()).Elem()}
+	return &anyVars{key: reflect.New(x.typ.Key()).Elem(), val: reflect.New(x.typ.Elem()).Elem()}
 }
 
 // put gives s back without what it refers to.
-func (x *entryPool) put(s *entryVars) {
+func (x *anyEntries) put(s *anyVars) {
 	s.iter.Reset(reflect.Value{})
 	s.key.SetZero()
 	s.val.SetZero()
 	x.pool.Put(s)
 }
 
-func (x *anyEntries) len(p ptr) int { return reflect.NewAt(x.typ, p).Elem().Len() }
-
-func (x *anyEntries) encode(o *mapOp, e *encoder, dst []byte, p ptr) (_ []byte, err error) {
-	s := x.vars.get()
-	defer x.vars.put(s)
-	s.iter.Reset(reflect.NewAt(x.typ, p).Elem())
-	for s.iter.Next() {
-		s.key.SetIterKey(&s.iter)
-		s.val.SetIterValue(&s.iter)
-		if dst, err = o.key.op.encode(e, dst, s.key.Addr().UnsafePointer()); err != nil {
-			return dst, err
-		}
-		if dst, err = o.val.op.encode(e, dst, s.val.Addr().UnsafePointer()); err != nil {
-			return dst, err
-		}
+// next sets the variables to the next entry, if there is one, and returns where they
+// are.
+func (s *anyVars) next() (key, val ptr, ok bool) {
+	if !s.iter.Next() {
+		return nil, nil, false
 	}
-	return dst, nil
+	s.key.SetIterKey(&s.iter)
+	s.val.SetIterValue(&s.iter)
+	return s.key.Addr().UnsafePointer(), s.val.Addr().UnsafePointer(), true
 }
 
-func (x *anyEntries) decode(o *mapOp, d *decoder, src []byte, p ptr, n int) (_ []byte, err error) {
-	s := x.vars.get()
-	defer x.vars.put(s)
+func (x *anyEntries) len(p ptr) int { return reflect.NewAt(x.typ, p).Elem().Len() }
+
+func (x *anyEntries) encode(o *mapOp, e *encoder, dst []byte, p ptr) []byte {
+	s := x.get()
+	defer x.put(s)
+	s.iter.Reset(reflect.NewAt(x.typ, p).Elem())
+	for key, val, ok := s.next(); ok && e.err == nil; key, val, ok = s.next() {
+		dst = o.key.op.encode(e, dst, key)
+		dst = o.val.op.encode(e, dst, val)
+	}
+	return dst
+}
+
+func (x *anyEntries) decode(o *mapOp, d *decoder, src []byte, p ptr, n int) []byte {
+	s := x.get()
+	defer x.put(s)
 	m := reflect.MakeMapWithSize(x.typ, n)
 	reflect.NewAt(x.typ, p).Elem().Set(m)
-	for range n {
-		if src, err = o.key.op.decode(d, src, s.key.Addr().UnsafePointer()); err != nil {
-			return nil, err
+	o.made(d, p)
+
+	key, val := s.key.Addr().UnsafePointer(), s.val.Addr().UnsafePointer()
+	for i := 0; i < n; i++ {
+		src = o.key.op.decode(d, src, key)
+		src = o.val.op.decode(d, src, val)
+		if d.err != nil {
+			return nil
 		}
 		if !x.hashed && !s.key.Comparable() {
-			return nil, errKey
-		}
-		if src, err = o.val.op.decode(d, src, s.val.Addr().UnsafePointer()); err != nil {
-			return nil, err
+			return d.fail(errKey)
 		}
 		m.SetMapIndex(s.key, s.val)
 	}
-	return src, nil
+	return src
 }
 
-// typedEntries is for the maps that are met most, without reflect.
-type typedEntries[K comparable, V any] struct {
-	pool sync.Pool // of *typedVars[K, V]
+func (x *anyEntries) measure(o *mapOp, m *meter, p ptr) {
+	s := x.get()
+	s.iter.Reset(reflect.NewAt(x.typ, p).Elem())
+	for key, val, ok := s.next(); ok && m.left >= 0; key, val, ok = s.next() {
+		o.key.op.measure(m, key)
+		o.val.op.measure(m, val)
+	}
+	x.put(s)
 }
 
-type typedVars[K comparable, V any] struct {
-	key K
-	val V
-}
-
-// newTyped has a function for each unnamed map type that gets typedEntries.
-var newTyped = map[reflect.Type]func() entries{
-	reflect.TypeFor[map[string]string]():   func() entries { return stringEntries{} },
+// typed has a function for each map type that gets typedEntries: they do as anyEntries
+// do, without reflect, and are for the maps that are met most.
+var typed = map[reflect.Type]func() entries{
+	reflect.TypeFor[map[string]string]():   typedFor[string, string],
 	reflect.TypeFor[map[string]bool]():     typedFor[string, bool],
 	reflect.TypeFor[map[string]int]():      typedFor[string, int],
 	reflect.TypeFor[map[string]int64]():    typedFor[string, int64],
@@ -184,29 +260,13 @@ var newTyped = map[reflect.Type]func() entries{
 
 func typedFor[K comparable, V any]() entries { return new(typedEntries[K, V]) }
 
-// entriesOf returns the entries for the map type t.
-func entriesOf(t reflect.Type) entries {
-	if f := newTyped[reflect.MapOf(t.Key(), t.Elem())]; f != nil {
-		return f()
-	}
-	return &anyEntries{typ: t, hashed: !holdsInterface(t.Key()), vars: entryPool{typ: t}}
+type typedEntries[K comparable, V any] struct {
+	pool sync.Pool // of *typedVars[K, V]
 }
 
-// holdsInterface reports whether a map's key type t may turn out unhashable.
-func holdsInterface(t reflect.Type) bool {
-	switch t.Kind() {
-	case reflect.Interface:
-		return true
-	case reflect.Array:
-		return holdsInterface(t.Elem())
-	case reflect.Struct:
-		for i := range t.NumField() {
-			if holdsInterface(t.Field(i).Type) {
-				return true
-			}
-		}
-	}
-	return false
+type typedVars[K comparable, V any] struct {
+	key K
+	val V
 }
 
 func (x *typedEntries[K, V]) get() *typedVars[K, V] {
@@ -224,64 +284,48 @@ func (x *typedEntries[K, V]) put(s *typedVars[K, V]) {
 
 func (x *typedEntries[K, V]) len(p ptr) int { return len(*at[map[K]V](p)) }
 
-func (x *typedEntries[K, V]) encode(o *mapOp, e *encoder, dst []byte, p ptr) (_ []byte, err error) {
+func (x *typedEntries[K, V]) encode(o *mapOp, e *encoder, dst []byte, p ptr) []byte {
 	s := x.get()
 	defer x.put(s)
 	for k, v := range *at[map[K]V](p) {
 		s.key, s.val = k, v
-		if dst, err = o.key.op.encode(e, dst, addr(&s.key)); err != nil {
-			return dst, err
-		}
-		if dst, err = o.val.op.encode(e, dst, addr(&s.val)); err != nil {
-			return dst, err
+		dst = o.key.op.encode(e, dst, addr(&s.key))
+		dst = o.val.op.encode(e, dst, addr(&s.val))
+		if e.err != nil {
+			break
 		}
 	}
-	return dst, nil
+	return dst
 }
 
-func (x *typedEntries[K, V]) decode(o *mapOp, d *decoder, src []byte, p ptr, n int) (_ []byte, err error) {
+func (x *typedEntries[K, V]) decode(o *mapOp, d *decoder, src []byte, p ptr, n int) []byte {
 	s := x.get()
 	defer x.put(s)
 	m := make(map[K]V, n)
 	*at[map[K]V](p) = m
-	for range n {
-		if src, err = o.key.op.decode(d, src, addr(&s.key)); err != nil {
-			return nil, err
-		}
-		if src, err = o.val.op.decode(d, src, addr(&s.val)); err != nil {
-			return nil, err
-		}
+	o.made(d, p)
+
+	for i := 0; i < n && d.err == nil; i++ {
+		src = o.key.op.decode(d, src, addr(&s.key))
+		src = o.val.op.decode(d, src, addr(&s.val))
 		m[s.key] = s.val
 	}
-	return src, nil
+	return src
 }
 
-// stringEntries is for map[string]string, the map that is met most.
-type stringEntries struct{}
-
-func (stringEntries) len(p ptr) int { return len(*at[map[string]string](p)) }
-
-func (stringEntries) encode(_ *mapOp, _ *encoder, dst []byte, p ptr) ([]byte, error) {
-	for k, v := range *at[map[string]string](p) {
-		dst = appendString(appendString(dst, k), v)
-	}
-	return dst, nil
-}
-
-func (stringEntries) decode(_ *mapOp, d *decoder, src []byte, p ptr, n int) ([]byte, error) {
-	m := make(map[string]string, n)
-	*at[map[string]string](p) = m
-	for range n {
-		k, rest, err := cutString(src)
-		if err != nil {
-			return nil, err
+func (x *typedEntries[K, V]) measure(o *mapOp, m *meter, p ptr) {
+	s := x.get()
+	for k, v := range *at[map[K]V](p) {
+		s.key, s.val = k, v
+		if !o.key.flat {
+			o.key.op.measure(m, addr(&s.key))
 		}
-		v, rest, err := cutString(rest)
-		if err != nil {
-			return nil, err
+		if !o.val.flat {
+			o.val.op.measure(m, addr(&s.val))
 		}
-		m[d.text(k, len(v)+len(rest))] = d.text(v, len(rest))
-		src = rest
+		if m.left < 0 {
+			break
+		}
 	}
-	return src, nil
+	x.put(s)
 }

@@ -2,109 +2,196 @@ package codec
 
 import (
 	"encoding"
-	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"net/url"
 	"reflect"
-	"slices"
+	"sync"
+)
+
+// A way is how values of a type marshal themselves and are made again. Both functions
+// are given a pointer to the value.
+type way struct {
+	name      string // for the label
+	marshal   func(v any, dst []byte) ([]byte, error)
+	unmarshal func(v any, src []byte) error
+}
+
+var (
+	appenderType        = reflect.TypeFor[encoding.BinaryAppender]()
+	marshalerType       = reflect.TypeFor[encoding.BinaryMarshaler]()
+	unmarshalerType     = reflect.TypeFor[encoding.BinaryUnmarshaler]()
+	textMarshalerType   = reflect.TypeFor[encoding.TextMarshaler]()
+	textUnmarshalerType = reflect.TypeFor[encoding.TextUnmarshaler]()
+	jsonMarshalerType   = reflect.TypeFor[json.Marshaler]()
+	jsonUnmarshalerType = reflect.TypeFor[json.Unmarshaler]()
 )
 
 var (
-	appenderType    = reflect.TypeFor[encoding.BinaryAppender]()
-	marshalerType   = reflect.TypeFor[encoding.BinaryMarshaler]()
-	unmarshalerType = reflect.TypeFor[encoding.BinaryUnmarshaler]()
+	appendWay = way{"binary",
+		func(v any, dst []byte) ([]byte, error) { return v.(encoding.BinaryAppender).AppendBinary(dst) },
+		func(v any, src []byte) error { return v.(encoding.BinaryUnmarshaler).UnmarshalBinary(src) },
+	}
+	binaryWay = way{"binary",
+		func(v any, dst []byte) ([]byte, error) {
+			b, err := v.(encoding.BinaryMarshaler).MarshalBinary()
+			return append(dst, b...), err
+		},
+		func(v any, src []byte) error { return v.(encoding.BinaryUnmarshaler).UnmarshalBinary(src) },
+	}
+	textWay = way{"text",
+		func(v any, dst []byte) ([]byte, error) {
+			b, err := v.(encoding.TextMarshaler).MarshalText()
+			return append(dst, b...), err
+		},
+		func(v any, src []byte) error { return v.(encoding.TextUnmarshaler).UnmarshalText(src) },
+	}
+	jsonWay = way{"json",
+		func(v any, dst []byte) ([]byte, error) {
+			b, err := v.(json.Marshaler).MarshalJSON()
+			return append(dst, b...), err
+		},
+		func(v any, src []byte) error { return v.(json.Unmarshaler).UnmarshalJSON(src) },
+	}
 )
 
-// marshals reports whether t's values go as what they marshal to: t has both
-// directions, by methods of its own, and loses nothing by it.
-func marshals(t reflect.Type) bool {
-	p := reflect.PointerTo(t)
-	if !p.Implements(unmarshalerType) || !p.Implements(appenderType) && !p.Implements(marshalerType) {
-		return false
+// wayOf returns how a t marshals itself, if it does so by methods of its own and in both
+// directions, or nil.
+func wayOf(t reflect.Type) *way {
+	switch {
+	case customOf(t) != nil:
+		return customOf(t)
+	case isProto(t):
+		return &protoWay
+	case owns(t, appenderType, unmarshalerType):
+		return &appendWay
+	case owns(t, marshalerType, unmarshalerType):
+		return &binaryWay
+	case owns(t, textMarshalerType, textUnmarshalerType):
+		return &textWay
+	case owns(t, jsonMarshalerType, jsonUnmarshalerType):
+		return &jsonWay
 	}
-	// A URL marshals to its text, from which not every URL can be read back.
-	if t == reflect.TypeFor[url.URL]() {
-		return false
-	}
-	return !promotes(t)
+	return nil
 }
 
-// promotes reports whether an embedded field of t has one of the methods: t may have
-// it from there, and it would carry that field alone.
-func promotes(t reflect.Type) bool {
+// owns reports whether pointers to t have both methods, and not from an embedded field:
+// they would carry that field alone.
+func owns(t, marshaler, unmarshaler reflect.Type) bool {
+	p := reflect.PointerTo(t)
+	if t.Kind() == reflect.Interface || !p.Implements(marshaler) || !p.Implements(unmarshaler) {
+		return false
+	}
+	return !embeds(t, func(t reflect.Type) bool { return t.Implements(marshaler) || t.Implements(unmarshaler) })
+}
+
+// embeds reports whether has holds for an embedded field of t, or for a pointer to one.
+func embeds(t reflect.Type, has func(reflect.Type) bool) bool {
 	if t.Kind() != reflect.Struct {
 		return false
 	}
 	for i := range t.NumField() {
 		f := t.Field(i)
-		if !f.Anonymous {
-			continue
-		}
-		for _, has := range []reflect.Type{f.Type, reflect.PointerTo(f.Type)} {
-			if has.Implements(appenderType) || has.Implements(marshalerType) || has.Implements(unmarshalerType) {
-				return true
-			}
+		if f.Anonymous && (has(f.Type) || has(reflect.PointerTo(f.Type))) {
+			return true
 		}
 	}
 	return false
 }
 
-// marshalOp is for types that marshal themselves.
-type marshalOp struct{ typ reflect.Type }
+var customs sync.Map // reflect.Type → *way: those given to RegisterCodec
 
-func (o *marshalOp) encode(_ *encoder, dst []byte, p ptr) ([]byte, error) {
+func customOf(t reflect.Type) *way {
+	if w, ok := customs.Load(t); ok {
+		return w.(*way)
+	}
+	return nil
+}
+
+// marshalOp is for types that go as what they marshal to.
+type marshalOp struct {
+	typ   reflect.Type
+	way   *way
+	local error // why Local does not take it; nil if it does
+	exact bool  // no part of it is live: what is unmarshaled must be equal
+	plan  *node // walks what a value is made of
+}
+
+func (c compiler) marshaler(t reflect.Type) *marshalOp {
+	o := &marshalOp{typ: t, way: wayOf(t), plan: c.shadow(t)}
+	switch {
+	case customOf(t) != nil || isProto(t):
+	case travelsLocally(t):
+		o.exact = true
+	default:
+		o.local = &ValueError{t, ", which has parts that are no data"}
+	}
+	return o
+}
+
+func (o *marshalOp) encode(e *encoder, dst []byte, p ptr) []byte {
+	if e.local && o.local != nil {
+		return e.fail(dst, o.local)
+	}
+
 	start := len(dst)
-	dst, err := marshal(reflect.NewAt(o.typ, p).Interface(), append(dst, 0))
+	out, err := o.marshal(dst, p)
+	if err == nil && o.typ != addrType {
+		err = o.check(out[start:], p)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("codec: marshal %v: %w", o.typ, err)
+		return e.fail(dst, err)
 	}
-	n := len(dst) - start - 1
-	if n < 0 {
-		return nil, fmt.Errorf("codec: marshal %v: AppendBinary returned less than it was given", o.typ)
-	}
-	if n < 0x80 {
-		dst[start] = byte(n)
-		return dst, nil
-	}
-	var size [binary.MaxVarintLen64]byte
-	k := binary.PutUvarint(size[:], uint64(n))
-	dst = slices.Insert(dst, start, size[:k-1]...)
-	copy(dst[start:], size[:k])
-	return dst, nil
+	e.blurred++
+	return prefixed(out, start)
 }
 
-// marshal appends what v, a pointer to a marshaler, marshals to. A panic becomes an
-// error: v's methods are not ours.
-func marshal(v any, dst []byte) (_ []byte, err error) {
-	defer recovered(&err)
-	if a, ok := v.(encoding.BinaryAppender); ok {
-		return a.AppendBinary(dst)
+// check unmarshals what the value at p has marshaled to. Not all that marshals can be
+// unmarshaled, nor comes back whole, and now is the time to know.
+func (o *marshalOp) check(src []byte, p ptr) error {
+	v := reflect.New(o.typ)
+	if err := o.unmarshal(v, src); err != nil {
+		return err
 	}
-	b, err := v.(encoding.BinaryMarshaler).MarshalBinary()
-	return append(dst, b...), err
+	if o.exact && !reflect.DeepEqual(v.Interface(), reflect.NewAt(o.typ, p).Interface()) {
+		return &ValueError{o.typ, ", which loses something when it marshals itself"}
+	}
+	return nil
 }
 
-func (o *marshalOp) decode(_ *decoder, src []byte, p ptr) ([]byte, error) {
-	b, rest, err := cutString(src)
-	if err != nil {
-		return nil, err
+// marshal appends what the value at p marshals to. A panic becomes an error: its
+// methods are not ours.
+func (o *marshalOp) marshal(dst []byte, p ptr) (out []byte, err error) {
+	defer recovered(&err, "marshal", o.typ)
+	out, err = o.way.marshal(reflect.NewAt(o.typ, p).Interface(), dst)
+	if err == nil && len(out) < len(dst) {
+		err = errors.New("it returned less than it was given")
+	}
+	return out, err
+}
+
+func (o *marshalOp) decode(d *decoder, src []byte, p ptr) []byte {
+	b, rest := d.string(src)
+	if d.err != nil {
+		return nil
 	}
 	v := reflect.NewAt(o.typ, p)
 	v.Elem().SetZero()
-	if err := unmarshal(v.Interface().(encoding.BinaryUnmarshaler), b); err != nil {
-		return nil, fmt.Errorf("codec: unmarshal %v: %w", o.typ, err)
+	if err := o.unmarshal(v, b); err != nil {
+		return d.fail(err)
 	}
-	return rest, nil
+	return rest
 }
 
-func unmarshal(v encoding.BinaryUnmarshaler, src []byte) (err error) {
-	defer recovered(&err)
-	return v.UnmarshalBinary(src)
+func (o *marshalOp) unmarshal(v reflect.Value, src []byte) (err error) {
+	defer recovered(&err, "unmarshal", o.typ)
+	return o.way.unmarshal(v.Interface(), src)
 }
 
-// recovered is deferred by what calls a user's method.
-func recovered(err *error) {
+func (o *marshalOp) measure(m *meter, p ptr) { o.plan.op.measure(m, p) }
+
+// recovered is deferred by what calls a method of t, to say so in its error.
+func recovered(err *error, verb string, t reflect.Type) {
 	switch p := recover().(type) {
 	case nil:
 	case error:
@@ -112,4 +199,75 @@ func recovered(err *error) {
 	default:
 		*err = errors.New(fmt.Sprint("panic: ", p))
 	}
+	if *err != nil {
+		*err = fmt.Errorf("codec: %s %v: %w", verb, t, *err)
+	}
 }
+
+// capsuleOp is for types that marshal themselves and whose plan carries most values,
+// but not all. A value travels by its plan, as an item within the item, or else as what
+// it marshals to. A byte tells which, and a length follows.
+type capsuleOp struct{ marshal *marshalOp }
+
+const (
+	byPlan    = 0
+	byMarshal = 1
+)
+
+// maxCapsules is how many capsules may stand in one another. What is further in is left
+// to the marshaler of the last.
+const maxCapsules = 32
+
+var errCapsules = fmt.Errorf("codec: more than %d marshalers in one another", maxCapsules)
+
+var capsuleEncoders = sync.Pool{New: func() any { return new(encoder) }}
+
+func (o *capsuleOp) encode(e *encoder, dst []byte, p ptr) []byte {
+	start := len(dst)
+	out, err := o.encodePlan(e, append(dst, byPlan), p)
+	switch {
+	case err == nil:
+		return prefixed(out, start+1)
+	case e.local && o.marshal.local != nil:
+		return e.fail(dst, err)
+	}
+	if out = o.marshal.encode(e, append(dst, byMarshal), p); e.err != nil {
+		e.err = err // says more of what to do about it
+	}
+	return out
+}
+
+func (o *capsuleOp) encodePlan(e *encoder, dst []byte, p ptr) ([]byte, error) {
+	if e.capsules >= maxCapsules {
+		return dst, errCapsules
+	}
+	inner := capsuleEncoders.Get().(*encoder)
+	defer capsuleEncoders.Put(inner)
+	inner.mode, inner.capsules = e.mode, e.capsules+1
+
+	dst, err := inner.run(o.marshal.plan, dst, p)
+	e.blurred += inner.blurred
+	inner.blurred = 0
+	return dst, err
+}
+
+func (o *capsuleOp) decode(d *decoder, src []byte, p ptr) []byte {
+	by, src := d.byte(src)
+	switch {
+	case by == byMarshal:
+		return o.marshal.decode(d, src, p)
+	case by != byPlan:
+		return d.fail(errFlag)
+	case d.capsules >= maxCapsules:
+		return d.fail(errCapsules)
+	}
+
+	b, rest := d.string(src)
+	inner := decoder{mode: d.mode, capsules: d.capsules + 1}
+	if err := inner.run(o.marshal.plan, b, p); err != nil {
+		return d.fail(err)
+	}
+	return rest
+}
+
+func (o *capsuleOp) measure(m *meter, p ptr) { o.marshal.measure(m, p) }

@@ -5,122 +5,55 @@ import "reflect"
 // The ops for what every type is made of. Maps, interfaces, times and marshalers have
 // files of their own.
 
-// fixedOp copies memory that holds no pointers: a value, or neighbouring fields with
-// the padding between them.
-type fixedOp struct {
-	size   uintptr
-	checks []check
-}
-
-func (o *fixedOp) encode(_ *encoder, dst []byte, p ptr) ([]byte, error) {
-	return append(dst, memory(p, o.size)...), nil
-}
-
-func (o *fixedOp) decode(_ *decoder, src []byte, p ptr) ([]byte, error) {
-	if uintptr(len(src)) < o.size {
-		return nil, errShort
-	}
-	if !o.valid(src[:o.size]) {
-		return nil, errBool
-	}
-	copy(memory(p, o.size), src)
-	return src[o.size:], nil
-}
-
-func (o *fixedOp) valid(m []byte) bool {
-	for i := range o.checks {
-		c := &o.checks[i]
-		if !c.ok(m[c.off : c.off+c.size]) {
-			return false
-		}
-	}
-	return true
-}
-
-// A check tells whether a part of some memory may become a Go value. Only bool has
-// bytes that may not: the compiler relies on its being 0 or 1.
-type check struct {
-	off, size uintptr
-	ok        func(m []byte) bool
-}
-
-// checksOf returns the checks for a t without pointers that stands at off.
-func checksOf(t reflect.Type, off uintptr) []check {
-	switch t.Kind() {
-	case reflect.Bool:
-		return []check{{off, 1, func(m []byte) bool { return m[0] <= 1 }}}
-	case reflect.Struct:
-		var all []check
-		for i := range t.NumField() {
-			f := t.Field(i)
-			all = append(all, checksOf(f.Type, off+f.Offset)...)
-		}
-		return all
-	case reflect.Array:
-		elem := fixedOp{t.Elem().Size(), checksOf(t.Elem(), 0)}
-		if t.Len() == 0 || elem.checks == nil {
-			return nil
-		}
-		return []check{{off, t.Size(), elem.validEach}}
-	}
-	return nil
-}
-
-// validEach applies valid to each value in m.
-func (o *fixedOp) validEach(m []byte) bool {
-	if o.checks == nil {
-		return true
-	}
-	for ; len(m) > 0; m = m[o.size:] {
-		if !o.valid(m[:o.size]) {
-			return false
-		}
-	}
-	return true
-}
+const structKind = reflect.Struct
 
 type stringOp struct{}
 
-func (stringOp) encode(_ *encoder, dst []byte, p ptr) ([]byte, error) {
-	return appendString(dst, *at[string](p)), nil
+func (stringOp) encode(_ *encoder, dst []byte, p ptr) []byte {
+	return appendString(dst, *at[string](p))
 }
 
-func (stringOp) decode(d *decoder, src []byte, p ptr) ([]byte, error) {
-	s, rest, err := cutString(src)
-	if err != nil {
-		return nil, err
-	}
-	*at[string](p) = d.text(s, len(rest))
-	return rest, nil
+func (stringOp) decode(d *decoder, src []byte, p ptr) []byte {
+	*at[string](p), src = d.text(src)
+	return src
 }
 
 // arrayOp is for arrays whose elements hold pointers.
 type arrayOp struct {
 	elem *node
-	size uintptr // of an element
 	n    int
 }
 
-func (o *arrayOp) encode(e *encoder, dst []byte, p ptr) (_ []byte, err error) {
-	for i := range o.n {
-		if dst, err = o.elem.op.encode(e, dst, offset(p, uintptr(i)*o.size)); err != nil {
-			return dst, err
-		}
-	}
-	return dst, nil
+func (o *arrayOp) encode(e *encoder, dst []byte, p ptr) []byte {
+	return encodeEach(e, o.elem, dst, p, o.n)
 }
 
-func (o *arrayOp) decode(d *decoder, src []byte, p ptr) (_ []byte, err error) {
-	for i := range o.n {
-		if src, err = o.elem.op.decode(d, src, offset(p, uintptr(i)*o.size)); err != nil {
-			return nil, err
-		}
+func (o *arrayOp) decode(d *decoder, src []byte, p ptr) []byte {
+	return decodeEach(d, o.elem, src, p, o.n)
+}
+
+// encodeEach encodes n values of one type, the first of which is at p.
+func encodeEach(e *encoder, elem *node, dst []byte, p ptr, n int) []byte {
+	op := elem.part()
+	for i := 0; i < n && e.err == nil; i++ {
+		dst = op.encode(e, dst, offset(p, uintptr(i)*elem.size))
 	}
-	return src, nil
+	return dst
+}
+
+func decodeEach(d *decoder, elem *node, src []byte, p ptr, n int) []byte {
+	op := elem.part()
+	for i := 0; i < n && d.err == nil; i++ {
+		src = op.decode(d, src, offset(p, uintptr(i)*elem.size))
+	}
+	return src
 }
 
 // structOp is for structs that hold pointers.
-type structOp struct{ parts []part }
+type structOp struct {
+	guards []guard
+	parts  []part
+}
 
 // part is a field, or neighbouring ones without pointers as one.
 type part struct {
@@ -128,168 +61,203 @@ type part struct {
 	op  op
 }
 
-func (o *structOp) encode(e *encoder, dst []byte, p ptr) (_ []byte, err error) {
-	for i := range o.parts {
-		f := &o.parts[i]
-		if dst, err = f.op.encode(e, dst, offset(p, f.off)); err != nil {
-			return dst, err
-		}
+// add adds the field at off and returns the bytes that it takes at least.
+func (o *structOp) add(off uintptr, n *node) int {
+	field, isFixed := n.op.(*fixedOp)
+	if !isFixed {
+		o.parts = append(o.parts, part{off, n.part()})
+		return n.min
 	}
-	return dst, nil
+
+	run, start := o.run(off)
+	for _, ch := range field.checks {
+		ch.off += off - start
+		run.checks = append(run.checks, ch)
+	}
+	grown := off + field.size - start - run.size
+	run.size += grown
+	return int(grown)
 }
 
-func (o *structOp) decode(d *decoder, src []byte, p ptr) (_ []byte, err error) {
-	for i := range o.parts {
-		f := &o.parts[i]
-		if src, err = f.op.decode(d, src, offset(p, f.off)); err != nil {
-			return nil, err
+// run returns the piece of memory that a field at off belongs to, and where it starts:
+// the last part if that is memory, else a new one.
+func (o *structOp) run(off uintptr) (run *fixedOp, start uintptr) {
+	if n := len(o.parts); n > 0 {
+		if run, ok := o.parts[n-1].op.(*fixedOp); ok {
+			return run, o.parts[n-1].off
 		}
 	}
-	return src, nil
+	run = new(fixedOp)
+	o.parts = append(o.parts, part{off, run})
+	return run, off
 }
 
-// pointerOp copies what a pointer points to. Two pointers to one variable arrive as
-// pointers to two.
-type pointerOp struct{ elem *node }
+func (o *structOp) encode(e *encoder, dst []byte, p ptr) []byte {
+	// What can't be copied is found before anything is.
+	for i := range o.guards {
+		if g := &o.guards[i]; pointerAt(offset(p, g.off)) != nil {
+			return e.fail(dst, g.err)
+		}
+	}
 
-func (o *pointerOp) encode(e *encoder, dst []byte, p ptr) ([]byte, error) {
+	for i := 0; i < len(o.parts) && e.err == nil; i++ {
+		f := &o.parts[i]
+		dst = f.op.encode(e, dst, offset(p, f.off))
+	}
+	return dst
+}
+
+func (o *structOp) decode(d *decoder, src []byte, p ptr) []byte {
+	for i := range o.parts {
+		f := &o.parts[i]
+		src = f.op.decode(d, src, offset(p, f.off))
+	}
+	return src
+}
+
+// pointerOp copies what a pointer points to.
+type pointerOp struct {
+	elem *node
+	live bool // it leads to what others may be using
+}
+
+func (o *pointerOp) encode(e *encoder, dst []byte, p ptr) []byte {
 	p = pointerAt(p)
 	if p == nil {
-		return append(dst, 0), nil
+		return append(dst, refNil)
 	}
-	return e.follow(o.elem, append(dst, 1), p)
+	return e.follow(o.elem, dst, p)
 }
 
-func (o *pointerOp) decode(d *decoder, src []byte, p ptr) ([]byte, error) {
-	if len(src) == 0 {
-		return nil, errShort
+func (o *pointerOp) decode(d *decoder, src []byte, p ptr) []byte {
+	ref, src := d.ref(src)
+	switch ref {
+	case refNew:
+		return o.decodeNew(d, src, p)
+	case refBack:
+		to, rest := d.back(src, o.elem)
+		setPointer(p, to.at)
+		return rest
+	case refForward:
+		if !d.fixedPlace {
+			return d.fail(errRef)
+		}
+		d.forward = append(d.forward, deferred{o.elem, p})
 	}
-	flag, src := src[0], src[1:]
-	if flag == 0 {
-		setPointer(p, nil)
-		return src, nil
-	}
-	if flag != 1 {
-		return nil, errFlag
-	}
-	if err := d.claim(1, o.elem.min); err != nil {
-		return nil, err
+	setPointer(p, nil)
+	return src
+}
+
+func (o *pointerOp) decodeNew(d *decoder, src []byte, p ptr) []byte {
+	if !d.claim(1, o.elem.min) {
+		return nil
 	}
 	elem := reflect.New(o.elem.typ).UnsafePointer()
 	setPointer(p, elem)
-	return d.follow(o.elem, src, elem)
+	if o.elem.size == 0 {
+		return src
+	}
+	if d.graph {
+		d.met = append(d.met, reference{elem, o.elem, 0})
+	}
+	return d.descend(o.elem, src, elem)
 }
 
-// memoryOp is for slices whose elements hold no pointers: they are copied as one
-// piece.
-type memoryOp struct {
-	typ  reflect.Type
-	elem fixedOp
-}
-
-func (o *memoryOp) encode(_ *encoder, dst []byte, p ptr) ([]byte, error) {
-	first, n := sliceAt(p)
-	dst = appendCount(dst, n, first == nil)
-	return append(dst, memory(first, uintptr(n)*o.elem.size)...), nil
-}
-
-func (o *memoryOp) decode(_ *decoder, src []byte, p ptr) ([]byte, error) {
-	n, isNil, src, err := cutCount(src)
-	if err != nil {
-		return nil, err
+// ref cuts the byte that a pointer begins with, or a slice or map in a graph.
+func (d *decoder) ref(src []byte) (ref byte, rest []byte) {
+	ref, rest = d.byte(src)
+	if ref > refForward || ref > refNew && !d.graph {
+		return refNil, d.fail(errFlag)
 	}
-	if o.elem.size > 0 && uintptr(n) > uintptr(len(src))/o.elem.size {
-		return nil, errCount
-	}
-	size := uintptr(n) * o.elem.size
-	m, rest := src[:size], src[size:]
-	if !o.elem.validEach(m) {
-		return nil, errBool
-	}
-	switch {
-	case isNil:
-		*at[[]byte](p) = nil
-	case o.elem.size == 1:
-		*at[[]byte](p) = append([]byte{}, m...)
-	default:
-		copy(memory(makeSlice(o.typ, p, n), size), m)
-	}
-	return rest, nil
+	return ref, rest
 }
 
 // sliceOp is for slices whose elements hold pointers.
-type sliceOp struct {
-	self *node
-	elem *node
-	size uintptr // of an element
-}
+type sliceOp struct{ self, elem *node }
 
-func (o *sliceOp) encode(e *encoder, dst []byte, p ptr) (_ []byte, err error) {
+func (o *sliceOp) encode(e *encoder, dst []byte, p ptr) []byte {
 	first, n := sliceAt(p)
-	dst = appendCount(dst, n, first == nil)
-	if n == 0 {
-		return dst, nil
-	}
 	if o.elem.bounded {
-		return o.encodeEach(e, dst, first, n)
+		return encodeEach(e, o.elem, appendCount(dst, n, first == nil), first, n)
 	}
-	if err := e.enter(place{first, n, o.self}); err != nil {
-		return dst, err
+
+	dst, done := e.begin(dst, place{number(first), o.self, n}, n)
+	if done {
+		return dst
 	}
-	dst, err = o.encodeEach(e, dst, first, n)
-	e.leave()
-	return dst, err
+	was := e.enter(true)
+	dst = encodeEach(e, o.elem, dst, first, n)
+	e.leave(was)
+	return dst
 }
 
-func (o *sliceOp) encodeEach(e *encoder, dst []byte, first ptr, n int) (_ []byte, err error) {
-	for i := range n {
-		if dst, err = o.elem.op.encode(e, dst, offset(first, uintptr(i)*o.size)); err != nil {
-			return dst, err
+// begin appends what a slice or map of n elements begins with that may hold itself. It
+// is done if no elements follow.
+func (e *encoder) begin(dst []byte, here place, n int) (_ []byte, done bool) {
+	if e.graph != nil && here.at != 0 {
+		if dst, done = e.refer(dst, here); done {
+			return dst, true
 		}
+	} else if n > 0 && e.seen.add(here.at, here.node) {
+		return e.fail(dst, errShared), true
 	}
-	return dst, nil
+	return appendCount(dst, n, here.at == 0), n == 0
 }
 
-func (o *sliceOp) decode(d *decoder, src []byte, p ptr) ([]byte, error) {
-	n, isNil, src, err := cutCount(src)
-	if err != nil {
-		return nil, err
+func (o *sliceOp) decode(d *decoder, src []byte, p ptr) []byte {
+	n, to, src := d.begin(src, o.self)
+	if n < 0 {
+		setSlice(p, to.at, to.n)
+		return src
 	}
-	if err := d.claim(n, o.elem.min); err != nil {
-		return nil, err
+	if !d.claim(n, o.elem.min) {
+		return nil
 	}
-	if isNil {
-		*at[[]byte](p) = nil
-		return src, nil
-	}
+
 	first := makeSlice(o.self.typ, p, n)
-	if n == 0 || o.elem.bounded {
-		return o.decodeEach(d, src, first, n)
+	if o.elem.bounded {
+		return decodeEach(d, o.elem, src, first, n)
 	}
-	if err := d.enter(); err != nil {
-		return nil, err
+	if d.graph {
+		d.met = append(d.met, reference{first, o.self, n})
 	}
-	src, err = o.decodeEach(d, src, first, n)
-	d.depth--
-	return src, err
+	was := d.enter(true)
+	src = decodeEach(d, o.elem, src, first, n)
+	d.leave(was)
+	return src
 }
 
-func (o *sliceOp) decodeEach(d *decoder, src []byte, first ptr, n int) (_ []byte, err error) {
-	for i := range n {
-		if src, err = o.elem.op.decode(d, src, offset(first, uintptr(i)*o.size)); err != nil {
-			return nil, err
+// begin cuts what a slice or map begins with: its length, or else -1 and what it is,
+// which is nothing for nil.
+func (d *decoder) begin(src []byte, self *node) (n int, to reference, rest []byte) {
+	if !d.graph || self.bounded {
+		n, rest = d.count(src)
+		return n, to, rest
+	}
+
+	ref, rest := d.ref(src)
+	switch ref {
+	case refNew:
+		if n, rest = d.count(rest); n < 0 {
+			rest = d.fail(errRef)
 		}
+		return n, to, rest
+	case refBack:
+		to, rest = d.back(rest, self)
+	case refForward:
+		rest = d.fail(errRef)
 	}
-	return src, nil
+	return -1, to, rest
 }
 
-// makeSlice sets the slice at p, of type t, to n zero elements, and returns the
-// first. Grow allocates the elements alone; MakeSlice would allocate a header too.
+// makeSlice sets the slice at p, of type t, to n zero elements, and returns the first.
+// Grow allocates the elements alone; MakeSlice would allocate a header too.
 func makeSlice(t reflect.Type, p ptr, n int) ptr {
 	*at[[]byte](p) = []byte{}
 	s := reflect.NewAt(t, p).Elem()
 	s.Grow(n)
 	s.SetLen(n)
+	s.SetCap(n)
 	first, _ := sliceAt(p)
 	return first
 }

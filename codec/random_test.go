@@ -243,12 +243,7 @@ func TestRandomTypesArriveAsTheyWere(t *testing.T) {
 
 // check sends values of type typ through its plan.
 func (m maker) check(t *testing.T, typ reflect.Type, values int) {
-	root, err := planOf(typ)
-	if err != nil {
-		t.Errorf("%v: %v", typ, err)
-		return
-	}
-	g := gaugeOf(typ)
+	root := planOf(typ)
 	for range values {
 		want := reflect.New(typ)
 		m.fill(want.Elem(), 5)
@@ -266,7 +261,7 @@ func (m maker) check(t *testing.T, typ reflect.Type, values int) {
 			t.Errorf("%v (-sent +received):\n%s", typ, diff)
 			return
 		}
-		if g.measure != nil && g.total(want.UnsafePointer(), 1<<40) < g.size {
+		if new(meter).total(root, want.UnsafePointer(), 1<<40) < int64(root.size) {
 			t.Errorf("%v: measured as less than the value itself", typ)
 		}
 		if root.min > len(b) {

@@ -1,55 +1,58 @@
 package codec
 
 import (
-	"math/bits"
 	"reflect"
 	"sync"
 )
 
-// Sizer returns what tells how much memory a waiting T holds: fixed, the size of T
-// itself, and size, which adds all that v refers to. Where a T refers to nothing size
-// is nil, and fixed is the answer. A string or slice counts with its length and not its
-// capacity, a map by an estimate of its tables, a func or channel as a pointer.
-// What two pointers share counts twice.
+// Sizer returns how much memory a waiting T holds: fixed, the size of T itself, and
+// size, which adds all that v refers to. Where a T refers to nothing size is nil, and
+// fixed is the answer. A string counts its length, a slice its capacity, a map an
+// estimate of its tables. What two pointers share counts once.
 //
-// size stops counting soon after it has passed limit and then returns more than
-// limit, so that it comes back even from a cyclic value. It keeps nothing and is safe for
-// concurrent use.
+// size never walks into what others may be using, since it takes no locks: a func, a
+// channel, a context and whatever else no codec copies counts as a pointer, and so
+// does a pointer to something with a lock or an atomic in it.
+//
+// size stops counting soon after it has passed limit and then returns more than limit.
+// It keeps nothing and is safe for concurrent use.
 func Sizer[T any]() (fixed int64, size func(v *T, limit int64) int64) {
 	t := reflect.TypeFor[T]()
-	g := gaugeOf(t)
-	switch {
-	case g.measure == nil:
-		return g.size, nil
-	case t.Kind() == reflect.String:
-		return g.size, func(v *T, _ int64) int64 {
-			return g.size + int64(len(*at[string](addr(v))))
-		}
-	case t.Kind() == reflect.Slice && gaugeOf(t.Elem()).measure == nil:
-		elem := int64(t.Elem().Size())
-		return g.size, func(v *T, _ int64) int64 {
-			return g.size + elem*int64(len(*at[[]byte](addr(v))))
-		}
+	root := planOf(t)
+	fixed = int64(t.Size())
+	if root.flat {
+		return fixed, nil
 	}
-	return g.size, func(v *T, limit int64) int64 { return g.total(addr(v), limit) }
-}
+	if formOf(t) == formString {
+		return fixed, func(v *T, _ int64) int64 { return fixed + int64(len(*at[string](addr(v)))) }
+	}
+	if op, ok := root.op.(*memoryOp); ok {
+		elem := int64(op.elem.size)
+		return fixed, func(v *T, _ int64) int64 { return fixed + elem*int64(cap(*at[[]byte](addr(v)))) }
+	}
 
-// gauge measures values of one type.
-type gauge struct {
-	size    int64                 // of a value itself
-	measure func(m *meter, p ptr) // takes what the value at p refers to off m; nil if nothing
+	home := homeOf(t)
+	return fixed, func(v *T, limit int64) int64 {
+		m := meters.Get().(*meter)
+		m.mode = mode{true, home}
+		total := m.total(root, addr(v), limit)
+		meters.Put(m)
+		return total
+	}
 }
 
 // meter is the state of one measurement.
 type meter struct {
+	mode
 	left  int64 // until the limit; negative when it is passed
 	depth int
+	seen  places // what has been measured, of pointers, and slices and maps that may hold themselves
 	later []unmeasured
 }
 
 // unmeasured is a row of values whose turn comes when the stack is small again.
 type unmeasured struct {
-	g     *gauge
+	node  *node
 	first ptr
 	n     int
 }
@@ -57,226 +60,40 @@ type unmeasured struct {
 var meters = sync.Pool{New: func() any { return new(meter) }}
 
 // total returns the size of the value at p.
-func (g *gauge) total(p ptr, limit int64) int64 {
-	m := meters.Get().(*meter)
-	m.left = limit - g.size
-	m.row(g, p, 1)
+func (m *meter) total(root *node, p ptr, limit int64) int64 {
+	m.left = limit - int64(root.size)
+	m.row(root, p, 1)
 	for len(m.later) > 0 && m.left >= 0 {
 		last := len(m.later) - 1
 		it := m.later[last]
 		m.later[last] = unmeasured{}
 		m.later = m.later[:last]
-		m.row(it.g, it.first, it.n)
+		m.row(it.node, it.first, it.n)
 	}
 	total := limit - m.left
+
+	m.seen.reset()
 	clear(m.later)
-	*m = meter{later: m.later[:0]}
-	meters.Put(m)
+	*m = meter{seen: m.seen, later: m.later[:0]}
 	return total
 }
 
-// row takes what n values, which stay where they are, from first on refer to, now or later.
-func (m *meter) row(g *gauge, first ptr, n int) {
-	if g.measure == nil {
+// row takes what n values, which stay where they are, from first on refer to off m, now
+// or later.
+func (m *meter) row(n *node, first ptr, count int) {
+	if n.flat {
 		return
 	}
 	if m.depth >= inlineDepth {
-		m.later = append(m.later, unmeasured{g, first, n})
+		m.later = append(m.later, unmeasured{n, first, count})
 		return
 	}
+
 	m.depth++
-	for i := 0; i < n && m.left >= 0; i++ {
-		g.measure(m, offset(first, uintptr(i)*uintptr(g.size)))
+	for i := 0; i < count && m.left >= 0; i++ {
+		n.op.measure(m, offset(first, uintptr(i)*n.size))
 	}
 	m.depth--
-}
-
-// gauges holds the gauges of every type that was ever measured: all are complete, but
-// for those that a compilation under way keeps to itself.
-var gauges struct {
-	sync.Mutex
-	known sync.Map // reflect.Type → *gauge
-}
-
-func gaugeOf(t reflect.Type) *gauge {
-	if g, ok := gauges.known.Load(t); ok {
-		return g.(*gauge)
-	}
-	gauges.Lock()
-	defer gauges.Unlock()
-	fresh := gaugeCompiler{}
-	g := fresh.gauge(t)
-	for t, g := range fresh {
-		gauges.known.Store(t, g)
-	}
-	return g
-}
-
-// refers reports whether a t may refer to more memory than its own.
-func refers(t reflect.Type) bool {
-	switch t.Kind() {
-	case reflect.String, reflect.Slice, reflect.Pointer, reflect.Map, reflect.Interface:
-		return true
-	case reflect.Array:
-		return t.Len() > 0 && refers(t.Elem())
-	case reflect.Struct:
-		for i := range t.NumField() {
-			if refers(t.Field(i).Type) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// gaugeCompiler holds the gauges of one compilation. A type that comes up again
-// within itself finds its gauge here, not yet complete.
-type gaugeCompiler map[reflect.Type]*gauge
-
-func (c gaugeCompiler) gauge(t reflect.Type) *gauge {
-	if g, ok := gauges.known.Load(t); ok {
-		return g.(*gauge)
-	}
-	if g := c[t]; g != nil {
-		return g
-	}
-	g := &gauge{size: int64(t.Size())}
-	c[t] = g
-	if !refers(t) {
-		return g
-	}
-	switch t.Kind() {
-	case reflect.String:
-		g.measure = func(m *meter, p ptr) { m.left -= int64(len(*at[string](p))) }
-	case reflect.Slice:
-		g.measure = measureSlice(c.gauge(t.Elem()))
-	case reflect.Pointer:
-		g.measure = measurePointer(c.gauge(t.Elem()))
-	case reflect.Array:
-		g.measure = measureArray(c.gauge(t.Elem()), t.Len())
-	case reflect.Struct:
-		g.measure = c.measureStruct(t)
-	case reflect.Map:
-		g.measure = measureMap(t, c.gauge(t.Key()), c.gauge(t.Elem()))
-	case reflect.Interface:
-		g.measure = measureInterface(t)
-	}
-	return g
-}
-
-func measureSlice(elem *gauge) func(*meter, ptr) {
-	return func(m *meter, p ptr) {
-		first, n := sliceAt(p)
-		m.left -= int64(n) * elem.size
-		m.row(elem, first, n)
-	}
-}
-
-func measurePointer(elem *gauge) func(*meter, ptr) {
-	return func(m *meter, p ptr) {
-		if to := pointerAt(p); to != nil {
-			m.left -= elem.size
-			m.row(elem, to, 1)
-		}
-	}
-}
-
-func measureArray(elem *gauge, n int) func(*meter, ptr) {
-	return func(m *meter, p ptr) {
-		for i := 0; i < n && m.left >= 0; i++ {
-			elem.measure(m, offset(p, uintptr(i)*uintptr(elem.size)))
-		}
-	}
-}
-
-func (c gaugeCompiler) measureStruct(t reflect.Type) func(*meter, ptr) {
-	type part struct {
-		off uintptr
-		g   *gauge
-	}
-	var parts []part
-	for i := range t.NumField() {
-		if f := t.Field(i); refers(f.Type) {
-			parts = append(parts, part{f.Offset, c.gauge(f.Type)})
-		}
-	}
-	return func(m *meter, p ptr) {
-		for i := range parts {
-			parts[i].g.measure(m, offset(p, parts[i].off))
-		}
-	}
-}
-
-func measureMap(t reflect.Type, key, val *gauge) func(*meter, ptr) {
-	if t.ConvertibleTo(reflect.TypeFor[map[string]string]()) {
-		return func(m *meter, p ptr) { m.strings(*at[map[string]string](p), key.size+val.size) }
-	}
-	vars := entryPool{typ: t}
-	return func(m *meter, p ptr) {
-		v := reflect.NewAt(t, p).Elem()
-		if v.IsNil() {
-			return
-		}
-		m.left -= mapSize(v.Len(), key.size+val.size)
-		if key.measure == nil && val.measure == nil || v.Len() == 0 || !m.enter() {
-			return
-		}
-		s := vars.get()
-		s.iter.Reset(v)
-		for m.left >= 0 && s.iter.Next() {
-			s.key.SetIterKey(&s.iter)
-			s.val.SetIterValue(&s.iter)
-			m.variable(key, s.key)
-			m.variable(val, s.val)
-		}
-		vars.put(s)
-		m.depth--
-	}
-}
-
-// strings measures the map that is met most.
-func (m *meter) strings(v map[string]string, entry int64) {
-	if v == nil {
-		return
-	}
-	m.left -= mapSize(len(v), entry)
-	for key, val := range v {
-		m.left -= int64(len(key) + len(val))
-	}
-}
-
-// mapSize estimates the memory of a map with n entries: its header, and slots with a
-// control byte each, in a power of two of which at most 7/8 are used.
-func mapSize(n int, entry int64) int64 {
-	if n == 0 {
-		return 48
-	}
-	slots := int64(8)
-	if n > 8 {
-		slots = 1 << bits.Len(uint(n)*8/7)
-	}
-	return 48 + slots*(entry+1)
-}
-
-func measureInterface(t reflect.Type) func(*meter, ptr) {
-	return func(m *meter, p ptr) {
-		v := reflect.NewAt(t, p).Elem().Elem()
-		if !v.IsValid() {
-			return
-		}
-		g := gaugeOf(v.Type())
-		if k := v.Kind(); k != reflect.Pointer && k != reflect.Map && k != reflect.Chan && k != reflect.Func {
-			m.left -= g.size
-		}
-		if g.measure == nil || !m.enter() {
-			return
-		}
-		x := variableOf(v.Type())
-		x.Set(v)
-		m.variable(g, x.Value)
-		x.free()
-		m.depth--
-	}
 }
 
 // enter notes the descent into a value that has no address of its own, so that it
@@ -290,9 +107,37 @@ func (m *meter) enter() bool {
 	return true
 }
 
-// variable takes what a copy in the variable v refers to off m.
-func (m *meter) variable(g *gauge, v reflect.Value) {
-	if g.measure != nil {
-		g.measure(m, v.Addr().UnsafePointer())
+func (o *fixedOp) measure(*meter, ptr) {}
+
+func (stringOp) measure(m *meter, p ptr) { m.left -= int64(len(*at[string](p))) }
+
+func (o *memoryOp) measure(m *meter, p ptr) {
+	m.left -= int64(o.elem.size) * int64(cap(*at[[]byte](p)))
+}
+
+func (o *sliceOp) measure(m *meter, p ptr) {
+	first, n := sliceAt(p)
+	if n > 0 && !o.elem.bounded && m.seen.add(number(first), o.self) {
+		return
 	}
+	m.left -= int64(o.elem.size) * int64(cap(*at[[]byte](p)))
+	m.row(o.elem, first, n)
+}
+
+func (o *arrayOp) measure(m *meter, p ptr) { m.row(o.elem, p, o.n) }
+
+func (o *structOp) measure(m *meter, p ptr) {
+	for i := range o.parts {
+		f := &o.parts[i]
+		f.op.measure(m, offset(p, f.off))
+	}
+}
+
+func (o *pointerOp) measure(m *meter, p ptr) {
+	to := pointerAt(p)
+	if to == nil || o.live || m.seen.add(number(to), o.elem) {
+		return
+	}
+	m.left -= int64(o.elem.size)
+	m.row(o.elem, to, 1)
 }

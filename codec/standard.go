@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/gob"
 	"encoding/json"
-	"errors"
 )
 
 // Gob carries a T as [encoding/gob] does, each value a stream of its own that
@@ -35,8 +34,6 @@ func (Gob[T]) Decode(src []byte) (T, error) {
 	}
 	return v, nil
 }
-
-var errTrailing = errors.New("codec: bytes are left over behind the value")
 
 // writer is a slice that grows as it is written.
 type writer []byte

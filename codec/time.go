@@ -9,96 +9,82 @@ import (
 
 // A time.Time goes as its instant and its location: seconds since 1970 (8 bytes) and
 // nanoseconds (4 bytes), little-endian, then a tag. UTC and Local are a tag alone;
-// Local is whatever is local to the reader. Any other location goes by its name, and
-// by the abbreviation and offset that it has at that instant. The reader takes a
-// location of the three that the process has met already, so that what is spilled and
-// read by one process keeps its very *Location; else it loads the location by its
-// name; else it makes do with a fixed zone. The monotonic clock reading stays
-// behind: it means nothing in another process.
+// Local is whatever is local to the reader. Any other location has, behind the tag,
+//
+//	4 bytes    its number among those that this process has met, little-endian
+//	string     its name
+//	string     its abbreviation at that instant
+//	varint     its offset at that instant, in seconds east of UTC
+//
+// Within the process that wrote it the number leads back to the very *Location.
+// Another process loads the location by its name, or makes do with a fixed zone. The
+// monotonic clock reading stays behind: it means nothing in another process.
 
 const (
-	locationNil = iota // for a *time.Location only
-	locationUTC
-	locationLocal
-	locationNamed
+	locationNil    = iota // for a *time.Location only
+	locationUTC           //
+	locationLocal         //
+	locationFixed         // it has but one offset, and that for its name
+	locationLoaded        // it has a name in the time zone database
 )
 
 const timeMin = 8 + 4 + 1
 
-var errTime = errors.New("codec: not a time")
+var (
+	errTime  = errors.New("codec: not a time")
+	errZones = &ValueError{locationType, ": too many are in use to keep them apart"}
+)
 
 type timeOp struct{}
 
-func (timeOp) encode(_ *encoder, dst []byte, p ptr) ([]byte, error) {
+func (timeOp) encode(e *encoder, dst []byte, p ptr) []byte {
 	t := *at[time.Time](p)
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(t.Unix()))
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(t.Nanosecond()))
-	return appendLocation(dst, t), nil
+	e.blurred++
+	return e.appendLocation(dst, t)
 }
 
-func (timeOp) decode(_ *decoder, src []byte, p ptr) ([]byte, error) {
+func (timeOp) decode(d *decoder, src []byte, p ptr) []byte {
 	if len(src) < timeMin {
-		return nil, errShort
+		return d.fail(errShort)
 	}
 	sec := int64(binary.LittleEndian.Uint64(src))
 	nsec := binary.LittleEndian.Uint32(src[8:])
-	if nsec >= 1e9 {
-		return nil, errTime
-	}
 	t := time.Unix(sec, int64(nsec))
-	loc, rest, err := cutLocation(src[12:], t)
-	if err != nil {
-		return nil, err
-	}
-	if loc == nil {
-		return nil, errTime
+	loc, rest := d.location(src[12:], t)
+	if nsec >= 1e9 || loc == nil {
+		return d.fail(errTime)
 	}
 	*at[time.Time](p) = t.In(loc)
-	return rest, nil
+	return rest
 }
 
-// locationOp is for a *time.Location by itself. It goes by its name, abbreviation and
-// offset of 1970, since it may be used for any instant.
+func (timeOp) measure(*meter, ptr) {}
+
+// locationOp is for a *time.Location by itself. It goes by its abbreviation and offset
+// of 1970, since it may be used for any instant.
 type locationOp struct{}
 
-func (locationOp) encode(_ *encoder, dst []byte, p ptr) ([]byte, error) {
+func (locationOp) encode(e *encoder, dst []byte, p ptr) []byte {
 	loc := *at[*time.Location](p)
 	if loc == nil {
-		return append(dst, locationNil), nil
+		return append(dst, locationNil)
 	}
-	return appendLocation(dst, time.Unix(0, 0).In(loc)), nil
+	e.blurred++
+	return e.appendLocation(dst, time.Unix(0, 0).In(loc))
 }
 
-func (locationOp) decode(_ *decoder, src []byte, p ptr) ([]byte, error) {
-	loc, rest, err := cutLocation(src, time.Unix(0, 0))
-	*at[*time.Location](p) = loc
-	return rest, err
+func (locationOp) decode(d *decoder, src []byte, p ptr) []byte {
+	*at[*time.Location](p), src = d.location(src, time.Unix(0, 0))
+	return src
 }
 
-// zone is what stands for a location at one instant.
-type zone struct {
-	name, abbreviation string
-	offset             int // seconds east of UTC
-}
+func (locationOp) measure(*meter, ptr) {}
 
-// zones holds the locations that this process has met. It stops growing where a
-// program, or a hostile input, makes up ever new ones.
-var zones = struct {
-	sync.RWMutex
-	known map[zone]*time.Location
-}{known: map[zone]*time.Location{}}
+var metLocations = newMet()
 
-const maxZones = 1024
-
-func (z zone) remember(loc *time.Location) {
-	zones.Lock()
-	defer zones.Unlock()
-	if _, ok := zones.known[z]; !ok && len(zones.known) < maxZones {
-		zones.known[z] = loc
-	}
-}
-
-func appendLocation(dst []byte, t time.Time) []byte {
+func (e *encoder) appendLocation(dst []byte, t time.Time) []byte {
 	loc := t.Location()
 	switch loc {
 	case time.UTC:
@@ -106,76 +92,119 @@ func appendLocation(dst []byte, t time.Time) []byte {
 	case time.Local:
 		return append(dst, locationLocal)
 	}
-	z := zone{name: loc.String()}
-	z.abbreviation, z.offset = t.Zone()
-	zones.RLock()
-	known := zones.known[z]
-	zones.RUnlock()
-	if known == nil {
-		z.remember(loc)
+
+	id := metLocations.number(addr(loc), nil)
+	if id == 0 && e.local {
+		return e.fail(dst, errZones)
 	}
-	dst = appendString(append(dst, locationNamed), z.name)
+	z := zone{id: id, tag: locationLoaded, name: loc.String()}
+	z.abbreviation, z.offset = t.Zone()
+	if start, end := t.ZoneBounds(); start.IsZero() && end.IsZero() && z.name == z.abbreviation {
+		z.tag = locationFixed
+	}
+	return z.append(dst)
+}
+
+// zone is what stands for a location at one instant.
+type zone struct {
+	id                 uint32
+	tag                byte
+	name, abbreviation string
+	offset             int // seconds east of UTC
+}
+
+func (z *zone) append(dst []byte) []byte {
+	dst = binary.LittleEndian.AppendUint32(append(dst, z.tag), z.id)
+	dst = appendString(dst, z.name)
 	dst = appendString(dst, z.abbreviation)
 	return binary.AppendVarint(dst, int64(z.offset))
 }
 
-// cutLocation cuts what appendLocation appended for the instant t.
-func cutLocation(src []byte, t time.Time) (loc *time.Location, rest []byte, err error) {
-	if len(src) == 0 {
-		return nil, nil, errShort
-	}
-	tag, src := src[0], src[1:]
+// location cuts what appendLocation appended for the instant t.
+func (d *decoder) location(src []byte, t time.Time) (loc *time.Location, rest []byte) {
+	tag, src := d.byte(src)
 	switch tag {
 	case locationNil:
-		return nil, src, nil
+		return nil, src
 	case locationUTC:
-		return time.UTC, src, nil
+		return time.UTC, src
 	case locationLocal:
-		return time.Local, src, nil
-	case locationNamed:
-		return cutZone(src, t)
+		return time.Local, src
+	case locationFixed, locationLoaded:
+		return d.zone(tag, src, t)
 	}
-	return nil, nil, errTime
+	return nil, d.fail(errTime)
 }
 
-func cutZone(src []byte, t time.Time) (loc *time.Location, rest []byte, err error) {
-	name, src, err := cutString(src)
-	if err != nil {
-		return nil, nil, err
+func (d *decoder) zone(tag byte, src []byte, t time.Time) (loc *time.Location, rest []byte) {
+	if len(src) < 4 {
+		return nil, d.fail(errShort)
 	}
-	abbreviation, src, err := cutString(src)
-	if err != nil {
-		return nil, nil, err
+	id := binary.LittleEndian.Uint32(src)
+	name, src := d.string(src[4:])
+	abbreviation, src := d.string(src)
+	offset, n := binary.Varint(src)
+	if n <= 0 || offset != int64(int32(offset)) {
+		return nil, d.fail(errTime)
 	}
-	off, n := binary.Varint(src)
-	if n <= 0 || off != int64(int32(off)) {
-		return nil, nil, errTime
+
+	// The number alone is no proof: the bytes may be another process's.
+	if loc := at[time.Location](metLocations.object(id, nil)); loc != nil && loc.String() == string(name) {
+		if a, o := t.In(loc).Zone(); a == string(abbreviation) && o == int(offset) {
+			return loc, src[n:]
+		}
 	}
-	zones.RLock()
-	loc = zones.known[zone{string(name), string(abbreviation), int(off)}] // allocates no key
-	room := len(zones.known) < maxZones
-	zones.RUnlock()
-	if loc == nil {
-		z := zone{string(name), string(abbreviation), int(off)}
-		loc = z.load(t, room)
-	}
-	return loc, src[n:], nil
+	z := zone{id, tag, string(name), string(abbreviation), int(offset)}
+	return z.location(t), src[n:]
 }
 
-// load returns a location that is z at t: from the system's files if it is known there
-// and may be remembered, else a fixed zone.
-func (z zone) load(t time.Time, remember bool) *time.Location {
-	if !remember {
-		return time.FixedZone(z.abbreviation, z.offset)
-	}
-	loc := time.FixedZone(z.abbreviation, z.offset)
-	if z.name != z.abbreviation { // else it was a fixed zone to begin with
-		if l, err := time.LoadLocation(z.name); err == nil {
-			if abbreviation, offset := t.In(l).Zone(); abbreviation == z.abbreviation && offset == z.offset {
-				loc = l
+// zones holds the locations of other processes. It stops growing where a program, or a
+// hostile input, makes up ever new ones.
+var zones = struct {
+	sync.Mutex
+	fixed  map[zone]*time.Location
+	loaded map[loaded]*time.Location
+}{fixed: map[zone]*time.Location{}, loaded: map[loaded]*time.Location{}}
+
+type loaded struct {
+	id   uint32
+	name string
+}
+
+// location returns a location that is z at t. Two that had two numbers stay two.
+func (z zone) location(t time.Time) *time.Location {
+	zones.Lock()
+	defer zones.Unlock()
+	if z.tag == locationLoaded {
+		if loc := z.load(); loc != nil {
+			if a, o := t.In(loc).Zone(); a == z.abbreviation && o == z.offset {
+				return loc
 			}
 		}
 	}
-	z.remember(loc)
+
+	loc := zones.fixed[z]
+	if loc == nil {
+		loc = time.FixedZone(z.abbreviation, z.offset)
+		if len(zones.fixed) < maxMet {
+			zones.fixed[z] = loc
+		}
+	}
+	return loc
+}
+
+// load returns the location of z's name from the system's files. What is not there is
+// looked for each time.
+func (z zone) load() *time.Location {
+	if loc := zones.loaded[loaded{z.id, z.name}]; loc != nil {
+		return loc
+	}
+	loc, err := time.LoadLocation(z.name)
+	if err != nil {
+		return nil
+	}
+	if len(zones.loaded) < maxMet {
+		zones.loaded[loaded{z.id, z.name}] = loc
+	}
 	return loc
 }

@@ -59,6 +59,10 @@ func (bytesCodec[T]) Decode(src []byte) (v T, err error) {
 	if src[0] == 0 {
 		src = src[1:]
 	}
-	*at[[]byte](addr(&v)) = append([]byte{}, src...)
+	*at[[]byte](addr(&v)) = cloneBytes(src)
 	return v, nil
 }
+
+// cloneBytes returns a copy of b that is not nil, and whose capacity is its length: an
+// item that came from the disk counts as what it was.
+func cloneBytes(b []byte) []byte { return append([]byte{}, b...)[:len(b):len(b)] }

@@ -1,0 +1,125 @@
+package codec
+
+// decoder is the state of one decoding.
+type decoder struct {
+	mode
+	err      error // the first; from then on there is no input
+	depth    int   // as the encoder's at the same byte
+	budget   int   // bytes of the input that no length has claimed yet
+	capsules int   // as the encoder's
+	later    []deferred
+	types    []*dynamic
+	block    []byte // memory for text that is not yet in use
+
+	graph      bool
+	fixedPlace bool // as the encoder's
+	met        []reference
+	forward    []deferred // pointers, and what they point to
+}
+
+// fail ends the decoding. What goes on reads from an empty input, and comes to nothing.
+func (d *decoder) fail(err error) []byte {
+	if d.err == nil {
+		d.err = err
+	}
+	return nil
+}
+
+// run sets the root value at p to what src encodes.
+func (d *decoder) run(root *node, src []byte, p ptr) error {
+	d.budget = len(src)
+	if root.linked {
+		var shape byte
+		if shape, src = d.byte(src); shape > shapeGraph {
+			src = d.fail(errFlag)
+		}
+		d.graph = shape == shapeGraph
+	}
+
+	src = root.op.decode(d, src, p)
+	for len(d.later) > 0 && d.err == nil {
+		it := pop(&d.later)
+		d.depth = 0
+		src = d.descend(it.node, src, it.at)
+	}
+	src = d.resolve(src)
+	if len(src) > 0 {
+		d.fail(errTrailing)
+	}
+
+	err := d.err
+	clear(d.later)
+	clear(d.types)
+	*d = decoder{mode: d.mode, capsules: d.capsules, later: d.later[:0], types: d.types[:0]}
+	return err
+}
+
+// descend decodes what a pointer points to, now or later.
+func (d *decoder) descend(n *node, src []byte, p ptr) []byte {
+	if n.bounded {
+		return n.op.decode(d, src, p)
+	}
+	if d.depth >= inlineDepth {
+		d.later = append(d.later, deferred{n, p})
+		return src
+	}
+
+	d.depth++
+	was := d.fixedPlace
+	d.fixedPlace = true
+	src = n.op.decode(d, src, p)
+	d.leave(was)
+	return src
+}
+
+// claim is asked before n values of at least least bytes each are allocated. No byte
+// is claimed twice, by values within values either: what a decoding allocates stays
+// proportional to its input.
+func (d *decoder) claim(n, least int) bool {
+	if least > 0 && n > d.budget/least {
+		d.fail(errCount)
+	} else if n > 0 {
+		d.budget -= n * least
+	}
+	return d.err == nil
+}
+
+// enter notes the descent into a slice, map or interface.
+func (d *decoder) enter(fixedPlace bool) (was bool) {
+	if d.depth >= maxDepth {
+		d.fail(errDepth)
+	}
+	d.depth++
+	was, d.fixedPlace = d.fixedPlace, fixedPlace
+	return was
+}
+
+func (d *decoder) leave(was bool) {
+	d.depth--
+	d.fixedPlace = was
+}
+
+// Short strings of one item lie in blocks that they share: a garbage collected object
+// each would cost more than they do. A block is small, so that a string which outlives
+// its item keeps little else alive.
+const (
+	shortText = 64
+	textBlock = 512
+)
+
+// text cuts a string, and returns a copy of it.
+func (d *decoder) text(src []byte) (text string, rest []byte) {
+	s, rest := d.string(src)
+	n := len(s)
+	if n == 0 || n > shortText {
+		return string(s), rest
+	}
+	if n > len(d.block) {
+		d.block = make([]byte, min(n+len(rest), textBlock))
+	}
+
+	copy(d.block, s)
+	text = textOf(d.block[:n])
+	d.block = d.block[n:]
+	return text, rest
+}

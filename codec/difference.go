@@ -1,0 +1,149 @@
+package codec
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/fnv"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Difference returns a clause that names what differs between the label found and the
+// one wanted, such as
+//
+//	field "B" was string, is []byte
+//
+// to stand in an error that says why the one can't be read as the other. It returns ""
+// for equal labels.
+func Difference(found, want string) string {
+	if found == want {
+		return ""
+	}
+	f, foundLines := parseLabel(found)
+	w, wantLines := parseLabel(want)
+	if f != w || foundLines == nil || wantLines == nil {
+		return fmt.Sprintf("it was %s, is %s", f, w)
+	}
+	return difference(foundLines, wantLines, wantLines)
+}
+
+// parseLabel takes apart the label of one of For's codecs: its first line, without the
+// hash, and the lines below. Of other labels there is but the text.
+func parseLabel(s string) (head string, lines []line) {
+	first, below, _ := strings.Cut(s, "\n")
+	words := strings.Fields(first)
+	if n := len(words); n > 3 && words[0] == planWord {
+		words = slices.Delete(words, n-2, n-1)
+		for text := range strings.Lines(below) {
+			path, typ, _ := strings.Cut(strings.TrimSuffix(text, "\n"), " ")
+			lines = append(lines, line{path, typ})
+		}
+		return strings.Join(words, " "), append(lines, line{}) // so that they end alike
+	}
+	return strconv.Quote(s), nil
+}
+
+// difference names the first difference between the lines found and those wanted, which
+// are shown. Those found may be hashes: then so are those wanted.
+func difference(found, want, shown []line) string {
+	i := 0
+	for i < len(found) && i < len(want) && found[i] == want[i] {
+		i++
+	}
+	has := func(lines []line, path string) bool {
+		return slices.ContainsFunc(lines, func(l line) bool { return l.path == path })
+	}
+	var was, is line
+	if i < len(found) {
+		was = found[i]
+	}
+	if i < len(want) {
+		is = want[i]
+	}
+	hashed := len(shown) > 0 && shown[0] != want[0]
+
+	switch {
+	case was.path == cutMark || is.path == cutMark || was == is:
+		return "what differs is not listed: the layout in memory, or a field far down"
+	case was.path == is.path && hashed:
+		return fmt.Sprintf("field %q was something else, is %s", shown[i].path, shown[i].typ)
+	case was.path == is.path:
+		return fmt.Sprintf("field %q was %s, is %s", is.path, was.typ, is.typ)
+	case was.path != "" && !has(want, was.path) && hashed:
+		return fmt.Sprintf("a field is gone, which was number %d", i+1)
+	case was.path != "" && !has(want, was.path):
+		return fmt.Sprintf("field %q, a %s, is gone", was.path, was.typ)
+	case is.path != "" && !has(found, is.path):
+		return fmt.Sprintf("field %q, a %s, is new", shown[i].path, shown[i].typ)
+	}
+	return fmt.Sprintf("field %q has moved", shown[min(i, len(shown)-1)].path)
+}
+
+// An outline stands for the shape of a registered type in the encoding of each item
+// that holds one. It is the hash of the shape, 8 bytes; the number of lines that follow,
+// a uvarint; and for each of these 2 bytes that stand for its path and 1 for its type.
+type outline struct {
+	hash   uint64
+	hashed []line
+	full   []line
+}
+
+const (
+	lineSize = 3
+	maxLines = 64 // in an outline
+)
+
+func outlineOf(t reflect.Type) outline {
+	full, sum := shape(t)
+	o := outline{hash: sum, full: full}
+	for _, l := range full[:min(len(full), maxLines)] {
+		o.hashed = append(o.hashed, l.hashed())
+	}
+	return o
+}
+
+// hashed returns what stands for l in an outline.
+func (l line) hashed() line {
+	path, typ := fnv.New32a(), fnv.New32a()
+	path.Write([]byte(l.path))
+	typ.Write([]byte(l.typ))
+	p, t := path.Sum(nil), typ.Sum(nil)
+	return line{string([]byte{p[0] ^ p[2], p[1] ^ p[3]}), string([]byte{t[0] ^ t[1] ^ t[2] ^ t[3]})}
+}
+
+func (o outline) append(dst []byte) []byte {
+	dst = binary.LittleEndian.AppendUint64(dst, o.hash)
+	dst = binary.AppendUvarint(dst, uint64(len(o.hashed)))
+	for _, l := range o.hashed {
+		dst = append(append(dst, l.path...), l.typ...)
+	}
+	return dst
+}
+
+// outline cuts an outline, and returns it as it is in the input.
+func (d *decoder) outline(src []byte) (o, rest []byte) {
+	if len(src) < 8 {
+		return nil, d.fail(errShort)
+	}
+	n, rest := d.uvarint(src[8:])
+	if n > maxLines || n*lineSize > uint64(len(rest)) {
+		return nil, d.fail(errShort)
+	}
+	end := len(src) - len(rest) + int(n)*lineSize
+	return src[:end], src[end:]
+}
+
+// is reports whether o is the outline that encoded holds.
+func (o outline) is(encoded []byte) bool { return binary.LittleEndian.Uint64(encoded) == o.hash }
+
+// difference names what has changed since the outline that encoded holds.
+func (o outline) difference(encoded []byte) string {
+	_, text := new(decoder).uvarint(encoded[8:])
+	var was []line
+	for ; len(text) >= lineSize; text = text[lineSize:] {
+		was = append(was, line{string(text[:2]), string(text[2:lineSize])})
+	}
+	return difference(was, o.hashed, o.full)
+}

@@ -1,0 +1,219 @@
+package codec
+
+import (
+	"fmt"
+	"go/token"
+	"reflect"
+	"sync"
+	"sync/atomic"
+)
+
+// dynamic is what is known of a type that interface values have had in this process.
+type dynamic struct {
+	typ    reflect.Type
+	id     uint64 // its place among dynamics.all
+	zero   any    // of the type
+	direct bool   // an interface's data is the value, and not its address
+
+	copyFirst bool // its methods get to see it: give them a variable of their own
+	hasOwn    bool // it is an error that wraps no other: it keeps its identity
+	live      *ValueError
+	foreign   string // the package of an unexported type in it
+	unknown   *ValueError
+	unfit     *ValueError
+	crowded   *ValueError
+
+	sentinels atomic.Bool                // some values of the type are registered errors
+	known     atomic.Pointer[registered] // nil: nobody has registered it
+	fits      sync.Map                   // interface type → bool: typ implements it
+	plan      atomic.Pointer[node]
+}
+
+// registered is a type's place in the registry.
+type registered struct {
+	name string // stable across processes
+	tag  byte   // a basic type's number, else tagNamed
+
+	layout func() outline
+}
+
+// dynamics holds the types that interface values have had, in the order in which they
+// were met.
+var dynamics struct {
+	sync.RWMutex
+	all    []*dynamic
+	byType map[reflect.Type]*dynamic
+}
+
+// recent holds those that were met of late, by a hash of their type word.
+var recent [256]atomic.Pointer[dynamic]
+
+// dynamicOf returns the type of x, which is not nil.
+func dynamicOf(x any) *dynamic {
+	word := typeWord(x)
+	slot := &recent[hash(number(word))%uintptr(len(recent))]
+	if d := slot.Load(); d != nil && typeWord(d.zero) == word {
+		return d
+	}
+
+	d := dynamicFor(reflect.TypeOf(x))
+	slot.Store(d)
+	return d
+}
+
+func dynamicFor(t reflect.Type) *dynamic {
+	dynamics.RLock()
+	d := dynamics.byType[t]
+	dynamics.RUnlock()
+	if d != nil {
+		return d
+	}
+
+	fresh := newDynamic(t)
+	dynamics.Lock()
+	defer dynamics.Unlock()
+	if d := dynamics.byType[t]; d != nil {
+		return d
+	}
+	if dynamics.byType == nil {
+		dynamics.byType = map[reflect.Type]*dynamic{}
+	}
+	fresh.id = uint64(len(dynamics.all))
+	dynamics.all = append(dynamics.all, fresh)
+	dynamics.byType[t] = fresh
+	return fresh
+}
+
+// dynamicAt returns the type with the given id, or nil.
+func dynamicAt(id uint64) *dynamic {
+	dynamics.RLock()
+	defer dynamics.RUnlock()
+	if id >= uint64(len(dynamics.all)) {
+		return nil
+	}
+	return dynamics.all[id]
+}
+
+func forgetDynamics() {
+	dynamics.RLock()
+	defer dynamics.RUnlock()
+	for _, d := range dynamics.all {
+		d.plan.Store(nil)
+		if k := d.known.Load(); k != nil {
+			d.known.Store(newRegistered(d.typ, k.name, k.tag))
+		}
+	}
+}
+
+func newDynamic(t reflect.Type) *dynamic {
+	d := &dynamic{
+		typ:       t,
+		zero:      reflect.Zero(t).Interface(),
+		copyFirst: inline(t, func(t reflect.Type) bool { return formOf(t) >= formCustom && t != addrType }),
+		hasOwn:    keepsIdentity(t),
+		foreign:   foreignPackage(t),
+		unknown:   unknownError(t),
+		unfit:     &ValueError{t, " in an interface: another package's rules for it are not known"},
+		crowded:   &ValueError{t, ": too many are in use to keep them apart"},
+	}
+	// The data of a zero value is nil, or else the address of a zero value.
+	d.direct = dataWord(d.zero) == nil
+	if t.Implements(contextType) || isLive(t) && formOf(t) != formLive {
+		d.live = liveError(t)
+	}
+	return d
+}
+
+// keepsIdentity reports whether a t is an error like those of errors.New, which
+// programs compare by their address.
+func keepsIdentity(t reflect.Type) bool {
+	_, wraps := t.MethodByName("Unwrap")
+	return t.Kind() == reflect.Pointer && t.Elem().Size() > 0 && t.Implements(errorType) && !wraps
+}
+
+var errorType = reflect.TypeFor[error]()
+
+func unknownError(t reflect.Type) *ValueError {
+	remedy := fmt.Sprintf(" in an interface: call codec.Register[%v]() at start", t)
+	if foreignPackage(t) != "" {
+		remedy += ", or codec.RegisterValue with one"
+	}
+	return &ValueError{t, remedy}
+}
+
+// node returns the plan for the type.
+func (d *dynamic) node() *node {
+	if n := d.plan.Load(); n != nil {
+		return n
+	}
+	n := planOf(d.typ)
+	d.plan.Store(n)
+	return n
+}
+
+// refusal returns why the codec can't carry the type in an interface, or nil.
+func (d *dynamic) refusal(m *mode) *ValueError {
+	switch {
+	case d.known.Load() != nil:
+		return nil
+	case !m.local:
+		return d.unknown
+	case d.live != nil:
+		return d.live
+	case d.foreign != "" && d.foreign != m.home && d.foreign != "main" || isTrick(d.typ):
+		return d.unfit
+	}
+	return nil
+}
+
+// isTrick reports whether t is a pointer type with an unexported name: there is a
+// secret to what it points to, such as an array whose length stands elsewhere.
+func isTrick(t reflect.Type) bool {
+	return t.Kind() == reflect.Pointer && t.Name() != "" && !token.IsExported(t.Name())
+}
+
+// foreignPackage returns the package of an unexported type in the unnamed t, or of t
+// itself, or "" if there is none. The package is that of the last if there are several.
+func foreignPackage(t reflect.Type) string {
+	if t.Name() != "" {
+		if t.PkgPath() == "" || token.IsExported(t.Name()) {
+			return ""
+		}
+		return t.PkgPath()
+	}
+	switch t.Kind() {
+	case reflect.Map:
+		if key := foreignPackage(t.Key()); key != "" {
+			return key
+		}
+		return foreignPackage(t.Elem())
+	case reflect.Pointer, reflect.Slice, reflect.Array:
+		return foreignPackage(t.Elem())
+	}
+	return ""
+}
+
+// homeOf returns the package of the type that an item of type t is made of.
+func homeOf(t reflect.Type) string {
+	for t.Name() == "" {
+		switch t.Kind() {
+		case reflect.Pointer, reflect.Slice, reflect.Array, reflect.Map:
+			t = t.Elem()
+		default:
+			return ""
+		}
+	}
+	return t.PkgPath()
+}
+
+func (d *dynamic) implements(iface reflect.Type) bool {
+	if iface.NumMethod() == 0 || d.zero == nil {
+		return d.zero != nil // an interface type is no value's type
+	}
+	if ok, found := d.fits.Load(iface); found {
+		return ok.(bool)
+	}
+	ok := d.typ.Implements(iface)
+	d.fits.Store(iface, ok)
+	return ok
+}

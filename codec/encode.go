@@ -1,0 +1,222 @@
+package codec
+
+import (
+	"errors"
+	"fmt"
+)
+
+const (
+	inlineDepth = 1_000  // from here on what a pointer points to is put off
+	maxDepth    = 10_000 // slices, maps and interfaces in one another
+)
+
+var errDepth = fmt.Errorf("codec: more than %d slices, maps or interfaces in one another", maxDepth)
+
+// The first byte of an item that may hold pointers.
+const (
+	shapeTree  = 0
+	shapeGraph = 1
+)
+
+// errShared ends the encoding of a tree that turns out to be a graph.
+var errShared = errors.New("codec: internal error: a shared value in a tree")
+
+// encoder is the state of one encoding.
+type encoder struct {
+	mode
+	err   error      // the first
+	depth int        // descents on the stack
+	later []deferred // pointers whose targets follow when all else is done
+	types []*dynamic // that this item has named already
+
+	seen  places // where the descents of a tree have led
+	graph *graph // nil while the item may be a tree
+
+	// fixedPlace tells that what is encoded stays where it is: it is neither in an
+	// interface nor in a variable that a map is iterated with, nor a copy of the item.
+	fixedPlace bool
+
+	// blurred counts values that may come back equal to one they differ from, as two
+	// times do that differ in their monotonic reading only. Map keys must not.
+	blurred int
+
+	capsules int // marshaled values in one another, see capsuleOp
+}
+
+// deferred is a pointer's target whose turn comes when all else is done.
+type deferred struct {
+	node *node
+	at   ptr
+}
+
+// fail ends the encoding. Those who encode many values in a row look at e.err.
+func (e *encoder) fail(dst []byte, err error) []byte {
+	if e.err == nil {
+		e.err = err
+	}
+	return dst
+}
+
+// run appends the encoding of the root value at p.
+func (e *encoder) run(root *node, dst []byte, p ptr) ([]byte, error) {
+	start := len(dst)
+	if root.linked {
+		dst = append(dst, shapeTree)
+	}
+	dst = e.all(root, dst, p)
+	if e.err == errShared {
+		dst = e.runGraph(root, dst[:start], p)
+	}
+
+	err := e.err
+	if root.linked || err != nil {
+		e.reset()
+	}
+	return dst, err
+}
+
+// all encodes a value and what was deferred.
+func (e *encoder) all(root *node, dst []byte, p ptr) []byte {
+	dst = root.op.encode(e, dst, p)
+	for len(e.later) > 0 && e.err == nil {
+		it := pop(&e.later)
+		e.depth = 0
+		dst = e.descend(it.node, dst, it.at)
+	}
+	return dst
+}
+
+// reset makes e as new, and drops what it refers to.
+func (e *encoder) reset() {
+	clear(e.later)
+	clear(e.types)
+	e.seen.reset()
+	e.err, e.depth, e.later, e.types = nil, 0, e.later[:0], e.types[:0]
+	e.graph, e.fixedPlace = nil, false
+}
+
+// pop takes the last value from a stack.
+func pop[E any](stack *[]E) E {
+	var zero E
+	last := len(*stack) - 1
+	it := (*stack)[last]
+	(*stack)[last] = zero
+	*stack = (*stack)[:last]
+	return it
+}
+
+// follow encodes a pointer to the n at p.
+func (e *encoder) follow(n *node, dst []byte, p ptr) []byte {
+	switch {
+	case n.size == 0:
+		e.blurred++ // all such pointers may be one
+		return append(dst, refNew)
+	case e.graph != nil:
+		var known bool
+		if dst, known = e.refer(dst, place{number(p), n, 0}); known {
+			return dst
+		}
+	case e.seen.add(number(p), n):
+		return e.fail(dst, errShared)
+	default:
+		dst = append(dst, refNew)
+	}
+	return e.descend(n, dst, p)
+}
+
+// descend encodes what a pointer points to, now or later.
+func (e *encoder) descend(n *node, dst []byte, p ptr) []byte {
+	if n.bounded {
+		return n.op.encode(e, dst, p)
+	}
+	if e.depth >= inlineDepth {
+		e.later = append(e.later, deferred{n, p})
+		return dst
+	}
+
+	e.depth++
+	was := e.fixedPlace
+	e.fixedPlace = true
+	dst = n.op.encode(e, dst, p)
+	e.leave(was)
+	return dst
+}
+
+// enter notes the descent into a slice, map or interface.
+func (e *encoder) enter(fixedPlace bool) (was bool) {
+	if e.depth >= maxDepth {
+		e.fail(nil, errDepth)
+	}
+	e.depth++
+	was, e.fixedPlace = e.fixedPlace, fixedPlace
+	return was
+}
+
+func (e *encoder) leave(was bool) {
+	e.depth--
+	e.fixedPlace = was
+}
+
+// places is a set of addresses of values: open addressing, a power of two of slots, at
+// most half of them in use.
+type places struct {
+	slots []seenPlace
+	n     int
+}
+
+type seenPlace struct {
+	at   uintptr
+	node *node
+}
+
+const (
+	fewPlaces  = 32
+	manyPlaces = 4096 // slots that are kept for the next item
+)
+
+// add adds the value of type n at p. It reports whether it was there already.
+func (s *places) add(p uintptr, n *node) bool {
+	if 2*s.n >= len(s.slots) {
+		s.grow()
+	}
+
+	mask := uintptr(len(s.slots) - 1)
+	for i := hash(p) & mask; ; i = (i + 1) & mask {
+		slot := &s.slots[i]
+		if slot.node == nil {
+			*slot = seenPlace{p, n}
+			s.n++
+			return false
+		}
+		if slot.at == p && slot.node == n {
+			return true
+		}
+	}
+}
+
+func (s *places) grow() {
+	old := s.slots
+	s.slots, s.n = make([]seenPlace, max(fewPlaces, 2*len(old))), 0
+	for _, slot := range old {
+		if slot.node != nil {
+			s.add(slot.at, slot.node)
+		}
+	}
+}
+
+func (s *places) reset() {
+	if s.n == 0 {
+		return
+	}
+	if len(s.slots) > manyPlaces {
+		s.slots = nil
+	}
+	clear(s.slots)
+	s.n = 0
+}
+
+// hash spreads addresses, whose lowest bits are mostly zero.
+func hash(p uintptr) uintptr {
+	h := uint64(p) * 0x9e3779b97f4a7c15
+	return uintptr(h >> 33)
+}

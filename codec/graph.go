@@ -1,0 +1,159 @@
+package codec
+
+import (
+	"encoding/binary"
+	"errors"
+)
+
+// An item in which something is reached twice, or that holds itself, is encoded as a
+// graph. What can be referred to has a number, in the order in which it is met: what
+// pointers point to, slices and maps that may hold themselves, and structs within others
+// or within slices, since a pointer may point at those too. Where a pointer, slice or
+// map would begin, there is one of
+const (
+	refNil     = 0 // nil
+	refNew     = 1 // it follows; for slices and maps, behind the length
+	refBack    = 2 // it was met before, under the number that follows
+	refForward = 3 // for pointers: to a struct within what comes later
+)
+
+// The numbers of the latter stand at the end of the item, in the order of the pointers.
+
+var (
+	errRef     = errors.New("codec: a reference to what is not there")
+	errTangled = errors.New("codec: a map or interface holds a pointer into the middle of what comes after it")
+)
+
+// graph is the state of encoding one.
+type graph struct {
+	met     map[place]meeting
+	numbers int // given so far
+
+	// within holds what a pointer led to before it was met within something else: the
+	// next run refers to it from there.
+	within map[place]bool
+	missed int // places that this run has added to within
+
+	forward []place
+}
+
+// place is a value that can be referred to.
+type place struct {
+	at   uintptr
+	node *node
+	n    int // the length of a slice, whose beginning may be another slice; else 0
+}
+
+type meeting struct {
+	number    int
+	byPointer bool
+}
+
+// runGraph appends the encoding of the root value at p as a graph. It is tried again
+// as long as pointers turn out to lead into the middle of something, but not for ever.
+func (e *encoder) runGraph(root *node, dst []byte, p ptr) []byte {
+	start := len(dst)
+	within := map[place]bool{}
+	for range 8 {
+		e.reset()
+		e.graph = &graph{met: map[place]meeting{}, within: within}
+		dst = e.all(root, append(dst[:start], shapeGraph), p)
+		if e.err != nil || e.graph.missed == 0 {
+			return e.appendForward(dst)
+		}
+	}
+	return e.fail(dst, errTangled)
+}
+
+func (e *encoder) appendForward(dst []byte) []byte {
+	for _, to := range e.graph.forward {
+		m, ok := e.graph.met[to]
+		if !ok {
+			return e.fail(dst, errTangled)
+		}
+		dst = binary.AppendUvarint(dst, uint64(m.number))
+	}
+	return dst
+}
+
+// refer appends a reference. If it is not known what follows is the value itself.
+func (e *encoder) refer(dst []byte, to place) (_ []byte, known bool) {
+	g := e.graph
+	if m, ok := g.met[to]; ok {
+		return binary.AppendUvarint(append(dst, refBack), uint64(m.number)), true
+	}
+	if g.within[to] {
+		// The reader can't return to a place that is not fixed.
+		if !e.fixedPlace {
+			e.fail(dst, errTangled)
+		}
+		g.forward = append(g.forward, to)
+		return append(dst, refForward), true
+	}
+
+	g.met[to] = meeting{g.numbers, true}
+	g.numbers++
+	return append(dst, refNew), false
+}
+
+// withinOp is for structs that are part of something else: it gives them a number.
+type withinOp struct{ node *node }
+
+func (o *withinOp) encode(e *encoder, dst []byte, p ptr) []byte {
+	if g := e.graph; g != nil && e.fixedPlace {
+		here := place{number(p), o.node, 0}
+		if m, ok := g.met[here]; !ok {
+			g.met[here] = meeting{g.numbers, false}
+		} else if m.byPointer {
+			g.within[here] = true
+			g.missed++
+		}
+		g.numbers++
+	}
+	return o.node.op.encode(e, dst, p)
+}
+
+func (o *withinOp) decode(d *decoder, src []byte, p ptr) []byte {
+	if d.graph && d.fixedPlace {
+		d.met = append(d.met, reference{p, o.node, 0})
+	}
+	return o.node.op.decode(d, src, p)
+}
+
+func (o *withinOp) measure(m *meter, p ptr) { o.node.op.measure(m, p) }
+
+// part returns the op for an n that is part of something else.
+func (n *node) part() op {
+	if !n.bounded && n.typ.Kind() == structKind {
+		return n.within
+	}
+	return n.op
+}
+
+// reference is what a decoder can be referred to.
+type reference struct {
+	at   ptr
+	node *node
+	n    int // the length of a slice
+}
+
+// back cuts the number of what was met before, and which is to be an n.
+func (d *decoder) back(src []byte, n *node) (to reference, rest []byte) {
+	k, rest := d.uvarint(src)
+	if k >= uint64(len(d.met)) || d.met[k].node != n {
+		return to, d.fail(errRef)
+	}
+	return d.met[k], rest
+}
+
+// resolve sets the pointers that lead forward.
+func (d *decoder) resolve(src []byte) []byte {
+	for _, it := range d.forward {
+		var to reference
+		if to, src = d.back(src, it.node); d.err != nil {
+			return nil
+		}
+		setPointer(it.at, to.at)
+	}
+	return src
+}
