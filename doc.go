@@ -1,55 +1,104 @@
 // Package hopper gives a program an unbounded channel in bounded memory.
 //
-// [Pipe] starts a pump between two channels that the caller already has. While the consumer keeps up,
-// items go straight through. When out blocks, items wait in a small memory window, and past
-// that in a spill log on disk. Producers and consumers keep ch <- v, <-ch, select, range and close.
+// [Pipe] starts a pump between two channels that the program already has. While
+// the consumer keeps up, items go straight through. When out blocks, items wait
+// in a small memory window, and past that in a log on disk. Producers and
+// consumers keep ch <- v, <-ch, select, range and close. Nothing is dropped, and
+// nothing is reordered.
 //
-//	in, out := make(chan Event, 64), make(chan Event, 64)
+//	in, out := make(chan Event, 64), make(chan Event)
 //	pump, err := hopper.Pipe(out, in) // the destination comes first, as in io.Copy
+//	if err != nil {
+//		return err
+//	}
+//	defer pump.Close()
+//
+// [Make] makes both channels and the pipe.
 //
 // # What it promises
 //
-//  1. Items leave in the order in which the pump received them, through memory and disk alike.
-//  2. Nothing is lost: Received + Resumed == Delivered + InMemory + OnDisk + Lost in every snapshot of
-//     [Stats], and what damage has cost is reported as an exact range of items.
-//  3. An item waits only when out refused an elder one; a consumer that keeps up causes no disk I/O.
-//  4. Waiting items take at most MaxMemory plus a fixed overhead of some chunk buffers, whatever the backlog
-//     and whatever the item sizes. The bytes of a T of fixed size, of []byte and of string are counted
-//     exactly, slice and string headers included; of other types they are measured by reflection.
-//  5. At MaxDisk, at KeepFree, on a full disk and on any other write error the pump stops receiving and goes on
-//     delivering: in <- v blocks, a select with a default takes its default, the caller still owns v.
-//     When there is room again it goes on by itself.
-//  6. A slow or hung disk never delays the delivery of what is in memory, nor Stats; Close waits for
-//     it no longer than a second, or ten seconds with Resume.
-//  7. close(in) drains: everything is delivered, then out is closed, then Wait returns nil.
-//  8. A value that went through the disk is a deep copy equal to the one sent; one that did not is the very
-//     same value. That matters for pointers, slices and maps: who sends a value gives it away.
-//  9. An item that can't be encoded is never dropped: it is kept in memory, in its place, and the pump
-//     stops receiving until it is delivered.
-//  10. When all is delivered the disk use is back to zero without a restart, and segments go as soon as their
-//     items have been delivered.
-//  11. Spilled data is private: directories are made with mode 0700 and files with 0600 and O_EXCL, and
-//     links are not followed.
+//  1. Items leave in the order in which the pump received them, through memory
+//     and disk alike.
+//  2. Nothing is lost. In every snapshot of [Stats],
+//     Received + Resumed == Delivered + InMemory + OnDisk + Lost.
+//     A stop accounts for every item whose send had completed before the stop
+//     was requested, those in in's buffer included.
+//  3. An item waits only if out refused an earlier one. A consumer that keeps up
+//     causes no disk I/O, no file, no directory but one that was named, and no
+//     goroutine besides the pump.
+//  4. Waiting items take at most MaxMemory plus a fixed overhead, whatever the
+//     backlog, the item sizes and the type; the memory is given back once they
+//     are gone. For types of fixed size, []byte (its capacity) and string (its
+//     length) the count is exact.
+//  5. At a limit, on a full disk and on any write error the pump stops receiving
+//     and goes on delivering: in <- v blocks, a select with a default takes its
+//     default, the caller still owns v. Stats and the log say why. When there is
+//     room again it goes on by itself. A disk that is merely slower than the
+//     producer is not a reason.
+//  6. A slow or hung disk never delays the delivery of what is in memory, nor
+//     Stats. Close waits for it no longer than a second, or ten with Resume.
+//  7. close(in) drains: everything is delivered, then out is closed, then Wait
+//     returns nil.
+//  8. A value that went through the disk is an equal copy; one that did not is
+//     the very same value. Whoever sends a value must not change what it refers
+//     to.
+//  9. Any T can travel. An item that can't be copied faithfully is parked: it
+//     stays in memory as it is, in its place in the order, counts toward
+//     MaxMemory, and comes out identical.
+//  10. When everything is delivered the disk use is back to zero. Files go as
+//     soon as their items have been delivered.
+//  11. Spilled data is private: directories have mode 0700, files 0600, links are
+//     not followed. What a killed process has left in os.TempDir is removed at
+//     the next start.
+//  12. An intact backlog is never destroyed. With Resume, an item that can't be
+//     decoded ends the pump with a [*DecodeError], and stays where it is with all
+//     that follow, unless [SkipUndecodable] says to go on without it.
+//  13. Without acknowledgements, "delivered" means that out took the item.
+//  14. A start after a crash says so, in the log: what may be missing, and what
+//     may come twice.
 //
 // # Ends
 //
-// Closing in is the usual end. Where the producers can't close it, [Pump.Shutdown] stops receiving and delivers what is held,
-// with a deadline, and [Pump.Close] stops at once. Both return a receipt: nil, or an [*UndeliveredError] with the
-// number of items that were not delivered, and whether [Resume] has kept them for the next start. After either, nobody receives
-// from in any more: a producer that may still send selects on [Pump.Done] as well.
+// Closing in is the usual end. Where the producers can't close it, [Pump.Shutdown]
+// delivers what waits, with a deadline, and [Pump.Close] stops at once. Both
+// return a receipt: nil, or an [*UndeliveredError] with the number of items that
+// were not delivered, and whether [Resume] has kept them. The end of the context
+// of [PipeContext] is a Close.
 //
-// # What can travel
+// What stands in out's buffer counts as delivered: after a stop, range over out
+// to its end. Make out unbuffered where items in its buffer must not be lost with
+// the process.
 //
-// Any data type, with no codec named: numbers, strings, slices, arrays, maps, pointers, structs with unexported fields, types
-// that marshal themselves, error and other interfaces whose concrete types are known to [codec.Register]. Funcs, channels and
-// locks can't: Pipe says which field it is. See package codec. A backlog that must survive a change of T needs a codec that does:
-// [codec.Gob] or [codec.JSON], with [WithCodec].
+// # What changes
+//
+// A pipe ends back-pressure. A program that stops its producer by no longer
+// receiving, or that takes the producer's position for the consumer's, behaves
+// otherwise behind a pipe. Stats may lag a moment behind a send that has
+// returned.
+//
+// # What is copied, what is parked, what Resume refuses
+//
+// Without Resume every T is accepted. Plain data is copied to disk and back:
+// structs with unexported fields, maps, pointers, cycles, times, errors,
+// interfaces, protobuf messages. An item that holds a channel, a func, a context
+// or something with a lock that is not nil stays in memory whole.
+//
+// With Resume, a T that can never be encoded is refused by Pipe, which names the
+// field. A single value that can't be encoded is parked until it is delivered; a
+// stop before that loses it, and says so. Types inside interfaces must be known
+// to [codec.Register]. A struct that has changed since blocks the start until the
+// old program has drained the backlog: use [codec.JSON] or [codec.Gob] with
+// [WithCodec] where deploys change T.
 //
 // # After a crash
 //
-// With [Resume], a pump that was stopped has everything on disk, made durable with fsync, and the next one delivers exactly that.
-// After a crash of the process the next pump delivers what had been written to disk: all of the log but its last chunks,
-// half a MiB or one item that is larger, and not the memory window. Segments are deleted when all their items have been
-// delivered, so up to one segment and the window can come twice. After a power cut the same holds for the segments that were
-// sealed; of the last one what the file system had written comes back. The format of the segments is described in package spill.
+// With [Resume], a pump that was stopped has everything on disk, made durable
+// with fsync, and the next one delivers exactly that. After a crash of the
+// process the next pump delivers what had been written: all of the log but its
+// last half MiB, and nothing of the memory window, unless the pump had been idle
+// for two seconds. Segments are deleted when all their items have been delivered,
+// so up to one segment and the window can come twice. After a power cut the same
+// holds for the segments that were sealed; of the last one what the file system
+// had written comes back. The formats are described in packages spill and
+// spill/segment.
 package hopper

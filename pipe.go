@@ -47,9 +47,14 @@ const (
 // What stands in out's buffer counts as delivered. After a stop, range over out
 // to its end, or make out unbuffered where that matters.
 //
+// Any T can travel. An item that can't be copied faithfully, because it holds a
+// channel, a func or a lock, say, stays in memory as it is when others go to
+// disk, and counts toward MaxMemory. See package codec for what is copied.
+//
 // Pipe fails before it starts anything: for options or channels that make no
 // sense, for a Dir that can't be made, written or locked ([spill.ErrLocked]) or
-// that holds a backlog it must not touch, and for a T that has no codec.
+// that holds a backlog it must not touch, and, with [Resume], for a T that can
+// never be encoded.
 //
 // While items wait, a producer at full speed is slowed down in two ways, so that
 // a backlog comes to an end and is not made without need. While out takes items
@@ -63,7 +68,9 @@ func Pipe[T any](out chan<- T, in <-chan T, opts ...Option) (*Pump, error) {
 
 // PipeContext is [Pipe] with a pump that ends as by [Pump.Close] when ctx ends;
 // [Pump.Wait] then returns the context's cause too.
-func PipeContext[T any](ctx context.Context, out chan<- T, in <-chan T, opts ...Option) (*Pump, error) {
+func PipeContext[T any](
+	ctx context.Context, out chan<- T, in <-chan T, opts ...Option,
+) (*Pump, error) {
 	if err := checkChannels(ctx, out, in); err != nil {
 		return nil, err
 	}
@@ -71,7 +78,7 @@ func PipeContext[T any](ctx context.Context, out chan<- T, in <-chan T, opts ...
 	if err != nil {
 		return nil, err
 	}
-	c, err := codecOf[T](cfg.codec)
+	c, err := codecOf[T](cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -123,20 +130,30 @@ func checkChannels[T any](ctx context.Context, out chan<- T, in <-chan T) error 
 }
 
 // codecOf returns the codec passed to WithCodec, or else the default one.
-func codecOf[T any](chosen any) (codec.Codec[T], error) {
-	if chosen == nil {
-		return codec.For[T]()
+func codecOf[T any](cfg *config) (codec.Codec[T], error) {
+	switch {
+	case cfg.codec == nil && cfg.resume:
+		c, err := codec.For[T]()
+		if err != nil {
+			return nil, fmt.Errorf("hopper: Resume can't keep a %v: %w", reflect.TypeFor[T](), err)
+		}
+		return c, nil
+	case cfg.codec == nil:
+		return codec.Local[T](), nil
 	}
-	c, ok := chosen.(codec.Codec[T])
+
+	c, ok := cfg.codec.(codec.Codec[T])
 	if !ok {
-		return nil, fmt.Errorf("hopper: WithCodec(%T) does not fit a channel of %v: pass a codec.Codec[%[2]v]",
-			chosen, reflect.TypeFor[T]())
+		return nil, fmt.Errorf("hopper: WithCodec(%T) does not fit a channel of %v: "+
+			"pass a codec.Codec[%[2]v]", cfg.codec, reflect.TypeFor[T]())
 	}
 	return c, nil
 }
 
 // open opens the log and returns the backlog that it holds.
-func open[T any](ctx context.Context, cfg *config, c codec.Codec[T], p *Pump) (*backlog.Backlog[T], error) {
+func open[T any](
+	ctx context.Context, cfg *config, c codec.Codec[T], p *Pump,
+) (*backlog.Backlog[T], error) {
 	store := cfg.store
 	if store == nil {
 		if cfg.dir == "" {
@@ -167,7 +184,8 @@ func open[T any](ctx context.Context, cfg *config, c codec.Codec[T], p *Pump) (*
 // tellOfCrash says what a start after a crash means.
 func (c *config) tellOfCrash(found spill.Range) {
 	if found.Crashed {
-		c.logger.Warn("hopper: the last run ended without Close: what it held in memory is missing, and the first items may come twice",
+		c.logger.Warn("hopper: the last run ended without Close: "+
+			"what it held in memory is missing, and the first items may come twice",
 			"dir", c.dir, "items", found.Items, "may come twice", found.Repeated)
 	}
 }
@@ -181,14 +199,17 @@ func (c *config) openError(err error) error {
 
 	switch {
 	case errors.As(err, &label):
-		return fmt.Errorf("hopper: %s holds a backlog of another kind (%s): drain it with the program that wrote it, or choose another: %w",
+		return fmt.Errorf("hopper: %s holds a backlog of another kind (%s): "+
+			"drain it with the program that wrote it, or choose another: %w",
 			where, codec.Difference(label.Found, label.Want), err)
 	case errors.Is(err, spill.ErrNotResumed):
-		return fmt.Errorf("hopper: %s holds a kept backlog: pass Resume to deliver it, or choose another: %w", where, err)
+		return fmt.Errorf("hopper: %s holds a kept backlog: "+
+			"pass Resume to deliver it, or choose another: %w", where, err)
 	case errors.Is(err, spill.ErrLocked):
 		return fmt.Errorf("hopper: %s is in use: each pipe needs its own: %w", where, err)
 	case errors.Is(err, spill.ErrVersion):
-		return fmt.Errorf("hopper: %s was written by a newer program: drain it with that, or choose another: %w", where, err)
+		return fmt.Errorf("hopper: %s was written by a newer program: "+
+			"drain it with that, or choose another: %w", where, err)
 	}
 	return fmt.Errorf("hopper: use %s: %w", where, err)
 }
@@ -201,13 +222,16 @@ func (c *config) explain(err error) string {
 	case err == nil:
 		return ""
 	case errors.As(err, &parked):
-		return fmt.Sprintf("%v: it goes on when they are delivered; raise MaxMemory for more of them", err)
+		return fmt.Sprintf("%v: it goes on when they are delivered; "+
+			"raise MaxMemory for more of them", err)
 	case errors.Is(err, spill.ErrHung):
 		return "the disk does not answer: it goes on as soon as the disk does"
 	case errors.Is(err, segment.ErrKeepFree):
-		return "KeepFree is reached: it goes on when the disk has more free space; free some, or lower KeepFree"
+		return "KeepFree is reached: it goes on when the disk has more free space; " +
+			"free some, or lower KeepFree"
 	case errors.Is(err, spill.ErrFull):
-		return "MaxDisk is reached: it goes on when items have been delivered; raise MaxDisk for a longer backlog"
+		return "MaxDisk is reached: it goes on when items have been delivered; " +
+			"raise MaxDisk for a longer backlog"
 	}
 	return fmt.Sprintf("the disk refuses: %v: it is tried again every second", err)
 }
@@ -254,9 +278,11 @@ func newConfig(opts []Option) (*config, error) {
 	case c.dirSet && c.dir == "":
 		return nil, errors.New(`hopper: Dir(""): name a directory, or leave Dir out for a temporary one`)
 	case c.store != nil && onDisk:
-		return nil, errors.New("hopper: WithStore goes with none of Dir, MaxDisk, KeepFree and SegmentSize: the store has limits of its own")
+		return nil, errors.New("hopper: WithStore goes with none of Dir, MaxDisk, KeepFree and " +
+			"SegmentSize: the store has limits of its own")
 	case c.resume && !c.dirSet && c.store == nil:
-		return nil, errors.New("hopper: Resume needs Dir or WithStore: a temporary directory is gone at the next start")
+		return nil, errors.New("hopper: Resume needs Dir or WithStore: " +
+			"a temporary directory is gone at the next start")
 	}
 	return c, nil
 }
@@ -354,8 +380,8 @@ func SkipUndecodable() Option { return Option{func(c *config) { c.skip = true }}
 // consumers that never look whether out is closed.
 func KeepOpen() Option { return Option{func(c *config) { c.keepOpen = true }} }
 
-// WithCodec sets the codec. The default is what [codec.For] chooses. The pump
-// calls it from one goroutine.
+// WithCodec sets the codec. The default is [codec.For] with [Resume], and
+// [codec.Local] without. The pump calls it from one goroutine.
 func WithCodec[T any](c codec.Codec[T]) Option {
 	return Option{func(cfg *config) {
 		if c == nil {
@@ -398,7 +424,8 @@ func (e *UndeliveredError) Error() string {
 	if e.Kept {
 		return fmt.Sprintf("hopper: %d items not delivered, kept for the next start with Resume", e.Items)
 	}
-	return fmt.Sprintf("hopper: %d items not delivered, lost: Shutdown delivers them, and Resume keeps them where the disk has room", e.Items)
+	return fmt.Sprintf("hopper: %d items not delivered, lost: "+
+		"Shutdown delivers them, and Resume keeps them where the disk has room", e.Items)
 }
 
 func receipt(items uint64, kept bool) error {
@@ -417,8 +444,8 @@ type DecodeError struct {
 }
 
 func (e *DecodeError) Error() string {
-	return fmt.Sprintf("hopper: item %d can't be decoded: %v: the backlog is untouched; start again with what is missing, or with SkipUndecodable",
-		e.Item, e.Err)
+	return fmt.Sprintf("hopper: item %d can't be decoded: %v: the backlog is untouched; "+
+		"start again with what is missing, or with SkipUndecodable", e.Item, e.Err)
 }
 
 // Unwrap returns what the codec said.
@@ -567,7 +594,84 @@ type Stats struct {
 	// found at the start it is when its segment was last written.
 	Oldest time.Time
 
-	Blocked    bool          // not receiving: a limit is reached, the disk refuses, or items can't be encoded
+	Blocked    bool          // not receiving: at a limit, or since the disk refuses
 	Reason     string        // why, and what to do about it; empty unless Blocked
 	BlockedFor time.Duration // in all since the start
+}
+
+// sayAgain is how long the same reason for not receiving is not logged again.
+const sayAgain = time.Minute
+
+// Blocked says whether, and for how long, the pump has not been receiving. It
+// does not change.
+type blocked struct {
+	reason string        // why; empty while it is receiving
+	since  time.Time     // with a reason
+	before time.Duration // in all, before that
+}
+
+// total returns how long the pump has not been receiving. A nil b never was.
+func (b *blocked) total() time.Duration {
+	switch {
+	case b == nil:
+		return 0
+	case b.reason == "":
+		return b.before
+	}
+	return b.before + time.Since(b.since)
+}
+
+func (b *blocked) why() string {
+	if b == nil {
+		return ""
+	}
+	return b.reason
+}
+
+// A stall is the loop's view of that, and of what the log says of it.
+type stall struct {
+	now *blocked // nil: never was
+
+	said   string // the reason that was logged last
+	saidAt time.Time
+	open   bool // the log's last word is that the pump is not receiving
+}
+
+// set notes why the pump is not receiving now; nil: it is, or is only waiting
+// for a disk that is slower than the producer.
+func (s *stall) set(opts *config, err error) {
+	if err == nil && s.now.why() == "" {
+		return
+	}
+	reason := opts.explain(err)
+	if reason == s.now.why() {
+		return
+	}
+
+	now := time.Now()
+	next := &blocked{reason: reason, since: now, before: s.now.total()}
+	if reason != "" && s.now.why() != "" { // it goes on for another reason
+		next.since, next.before = s.now.since, s.now.before
+	}
+	s.now = next
+
+	level := slog.LevelWarn
+	if errors.As(err, new(*backlog.ParkedError)) {
+		level = slog.LevelError // more time will not help
+	}
+	s.tell(opts.logger, level, now)
+}
+
+// tell logs the change, unless it is one of many.
+func (s *stall) tell(logger *slog.Logger, level slog.Level, now time.Time) {
+	reason := s.now.reason
+	switch {
+	case reason == "" && s.open:
+		s.open = false
+		logger.Info("hopper: receiving again")
+	case reason != "" && (s.said != reason || now.Sub(s.saidAt) >= sayAgain):
+		s.said, s.saidAt, s.open = reason, now, true
+		logger.Log(context.Background(), level,
+			"hopper: not receiving: what waits is delivered meanwhile", "reason", reason)
+	}
 }

@@ -16,7 +16,6 @@ const (
 
 	closeGrace  = time.Second      // for the store, to delete the backlog
 	resumeGrace = 10 * time.Second // for the store, to make it durable
-	sayAgain    = time.Minute      // before the same reason for not receiving is logged again
 )
 
 // A loop is the pump's goroutine. It owns all of this, takes no locks, and never
@@ -313,74 +312,6 @@ func (l *loop[T]) publish() {
 	l.p.board.Post()
 }
 
-// Blocked says whether, and for how long, the pump has not been receiving. It
-// does not change.
-type blocked struct {
-	reason string        // why; empty while it is receiving
-	since  time.Time     // with a reason
-	before time.Duration // in all, before that
-}
-
-// total returns how long the pump has not been receiving. A nil b never was.
-func (b *blocked) total() time.Duration {
-	switch {
-	case b == nil:
-		return 0
-	case b.reason == "":
-		return b.before
-	}
-	return b.before + time.Since(b.since)
-}
-
-func (b *blocked) why() string {
-	if b == nil {
-		return ""
-	}
-	return b.reason
-}
-
-// A stall is the loop's view of that, and of what the log says of it.
-type stall struct {
-	now *blocked // nil: never was
-
-	said   string // the reason that was logged last
-	saidAt time.Time
-	open   bool // the log's last word is that the pump is not receiving
-}
-
-// set notes why the pump is not receiving now; nil: it is, or is only waiting
-// for a disk that is slower than the producer.
-func (s *stall) set(opts *config, err error) {
-	if err == nil && s.now.why() == "" {
-		return
-	}
-	reason := opts.explain(err)
-	if reason == s.now.why() {
-		return
-	}
-
-	now := time.Now()
-	next := &blocked{reason: reason, since: now, before: s.now.total()}
-	if reason != "" && s.now.why() != "" { // it goes on for another reason
-		next.since, next.before = s.now.since, s.now.before
-	}
-	s.now = next
-	s.tell(opts, now)
-}
-
-// tell logs the change, unless it is one of many.
-func (s *stall) tell(opts *config, now time.Time) {
-	reason := s.now.reason
-	switch {
-	case reason == "" && s.open:
-		s.open = false
-		opts.logger.Info("hopper: receiving again")
-	case reason != "" && (s.said != reason || now.Sub(s.saidAt) >= sayAgain):
-		s.said, s.saidAt, s.open = reason, now, true
-		opts.logger.Warn("hopper: not receiving: what waits is delivered meanwhile", "reason", reason)
-	}
-}
-
 // recoverOutGone ends the loop if it sent on a channel that somebody else has
 // closed.
 func (l *loop[T]) recoverOutGone() {
@@ -419,7 +350,8 @@ func (l *loop[T]) end(cause error) (err, loss error) {
 	case stopped && broken == nil:
 		err = errors.Join(ErrStopped, cause)
 	}
-	loss = errors.Join(decodeError(broken), receipt(end.Lost, false), end.Err, errors.Join(l.items.Losses()...))
+	losses := errors.Join(l.items.Losses()...)
+	loss = errors.Join(decodeError(broken), receipt(end.Lost, false), end.Err, losses)
 	return errors.Join(err, loss, receipt(end.Kept, true)), loss
 }
 
@@ -457,9 +389,12 @@ func (l *loop[T]) closeOut() {
 
 // Pacing.
 const (
-	many     = 7                      // turns in a row without a delivery: out is taken to be stalled
-	maxVain  = 10                     // doublings of the deliveries from one wait for out to the next
-	patience = 100 * time.Microsecond // with a consumer that may want no more than the CPU; a coarse timer makes a millisecond of it
+	many    = 7  // turns in a row without a delivery: out is taken to be stalled
+	maxVain = 10 // doublings of the deliveries from one wait for out to the next
+
+	// patience is for a consumer that may want no more than the CPU. A coarse
+	// timer makes a millisecond of it.
+	patience = 100 * time.Microsecond
 )
 
 // A pace decides how much is received while items wait.

@@ -72,7 +72,7 @@ type pending struct {
 	state  state
 	users  int
 	plain  bool   // to be stored uncompressed
-	packed []byte // the chunk; nil unless state is packed or writing, or where it would be too much to hold
+	packed []byte // the chunk, from packed on; nil where it would be too much to hold
 }
 
 type state uint8

@@ -24,8 +24,9 @@ const (
 	maxFrames        = maxPayload - payloadHeaderLen
 )
 
-// MaxChunk is the length of the longest chunk, in bytes.
-const MaxChunk = chunkHeaderLen + checksumLen + 32 + maxPayload + maxPayload/6 // snappy.MaxEncodedLen
+// MaxChunk is the length of the longest chunk, in bytes: its headers, and what
+// snappy.MaxEncodedLen says of the largest payload.
+const MaxChunk = chunkHeaderLen + checksumLen + 32 + maxPayload + maxPayload/6
 
 var (
 	// ErrTorn says that data ends in the middle of a chunk.

@@ -3,6 +3,7 @@ package spill
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 )
 
@@ -49,7 +50,7 @@ func (e *ending) progress() {
 func (e *ending) lose(p *pending, acked uint64, err error) {
 	p.state = stored
 	e.unsaved += p.end() - min(max(p.first, acked), p.end())
-	if !errors.Is(e.err, err) && (e.err == nil || e.err.Error() != err.Error()) { // it says the same to each
+	if e.err == nil || !strings.Contains(e.err.Error(), err.Error()) { // it says the same to each
 		e.err = errors.Join(e.err, err)
 	}
 }

@@ -10,13 +10,13 @@ import (
 
 const (
 	reserve    = 128 << 10 // bytes of runs that stay in memory for the reader
-	writeSize  = 256 << 10 // from here on the others are written: several at a time, as waking a goroutine costs as much as a chunk
+	writeSize  = 256 << 10 // from here on the others are written, several at a time
 	memHigh    = 320 << 10 // from here on whoever appends is faster than the log
 	memLimit   = 512 << 10 // from here on Room is false
 	readyLimit = 256 << 10 // bytes of runs read ahead
 
 	maxPacked  = 4         // runs packed ahead of the store
-	plainLimit = 256 << 20 // bytes in the store; while there are fewer, chunks may be stored uncompressed
+	plainLimit = 256 << 20 // bytes in the store, up to which chunks may be uncompressed
 	plainRun   = 256       // so many in a row, some 16 MiB
 
 	retryMin  = 10 * time.Millisecond // until the store is asked again after an error
@@ -27,10 +27,13 @@ const (
 // Config says where a Log keeps its items.
 type Config struct {
 	Store  Store
-	Label  string          // names the kind of the items
-	Keep   bool            // deliver what the store holds, and leave in it what remains
-	Wake   chan<- struct{} // of capacity 1: gets a value when Next, Room, Refusal or RestDue may have changed
-	Logger *slog.Logger    // faults; nil: discard
+	Label  string       // names the kind of the items
+	Keep   bool         // deliver what the store holds, and leave in it what remains
+	Logger *slog.Logger // faults; nil: discard
+
+	// Wake, of capacity 1, gets a value when what Next, Room, Refusal or RestDue
+	// returns may have changed.
+	Wake chan<- struct{}
 }
 
 // A Log is a first-in, first-out log of numbered byte items: in memory while it

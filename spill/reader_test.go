@@ -37,7 +37,9 @@ func (s *tape) Read(_ context.Context, seq uint64, from Position, buf []byte) (E
 	if cmp.Equal(ext, Extent{}) {
 		return Extent{}, errNotNow
 	}
-	ext.Chunks = buf[:copy(buf, ext.Chunks)]
+	if len(ext.Chunks) <= len(buf) { // else they stay in memory of the store's own
+		ext.Chunks = buf[:copy(buf, ext.Chunks)]
+	}
 	return ext, nil
 }
 
@@ -136,7 +138,7 @@ func checkOrder(t *testing.T, got *loaded, next uint64) uint64 {
 
 func TestAReaderFindsEveryItemOrReportsItsLoss(t *testing.T) {
 	c5, c8, c10 := chunk(5, 3), chunk(8, 2), chunk(10, 2)
-	n5, n8, n10 := int64(len(c5)), int64(len(c8)), int64(len(c10))
+	n5, n8 := int64(len(c5)), int64(len(c8))
 	big := parts(100)
 	b0, b1 := int64(len(big[0])), int64(len(big[1]))
 	other := parts(101)
@@ -273,7 +275,7 @@ func TestAReaderFindsEveryItemOrReportsItsLoss(t *testing.T) {
 		{"parts of two items mixed", 100,
 			[]Extent{extent(102, 0, big[0], other[1], big[2], other[0], other[1], other[2])},
 			[]string{fmt.Sprintf("lost 100-101 p:%d part of an item whose other parts are missing", b0),
-				fmt.Sprint("101-102 p:", 2*b0+b1-b1+int64(len(other[1]))+int64(len(big[2]))-b0)}},
+				fmt.Sprint("101-102 p:", b0+int64(len(other[1])+len(big[2])))}},
 		{"small items between the parts", 8, []Extent{extent(101, 0, inParts(0, 0, "x"), c8,
 			chunkOf(Payload{10, 0, 90, testTag, framesOf(items(10, 100)...)}, false),
 			big[0], big[1], big[2])},
@@ -295,7 +297,6 @@ func TestAReaderFindsEveryItemOrReportsItsLoss(t *testing.T) {
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("found (-want +got):\n%s", diff)
 			}
-			_ = n10
 		})
 	}
 }
@@ -360,12 +361,11 @@ func TestAReadGoesOnWhereTheLastOneEnded(t *testing.T) {
 	for len(s.extents) > 0 {
 		_, _ = r.next(t.Context(), into)
 	}
-	_, _ = r.next(t.Context(), into)
 
 	behind := 41 + n + int64(len("junk and more"))
 	want := []string{
 		"5 q:3", fmt.Sprint("8 p:", 7+n), fmt.Sprint("8 p:", 7+n), "10 :0",
-		"12 :0", "12 p:40", fmt.Sprint("12 p:", behind), "20 :0", "20 :4",
+		"12 :0", "12 p:40", fmt.Sprint("12 p:", behind), "20 :0", "20 p:4",
 	}
 	if diff := cmp.Diff(want, s.asked); diff != "" {
 		t.Errorf("Reads (-want +got):\n%s", diff)
@@ -577,7 +577,6 @@ func hostile(script []byte) (extents []Extent) {
 		if op&16 != 0 { // the script itself
 			ext.Chunks = append(ext.Chunks, script[:min(len(script), 40)]...)
 		}
-		ext.Chunks = ext.Chunks[:min(len(ext.Chunks), bufSize)]
 		extents = append(extents, ext)
 	}
 	return extents

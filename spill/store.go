@@ -133,10 +133,13 @@ type Extent struct {
 
 // Usage is the space that a store takes.
 type Usage struct {
-	Bytes    int64  // in all
-	Limit    int64  // of Bytes, set by the store itself; negative if there is none, 0 refuses all
-	Segments int    // the pieces that can be deleted one by one
-	TrimAt   uint64 // Trim frees something once acked has reached this, not before; math.MaxUint64 if there is nothing to free
+	Bytes    int64 // in all
+	Limit    int64 // of Bytes, set by the store itself; negative if there is none, 0 refuses all
+	Segments int   // the pieces that can be deleted one by one
+
+	// TrimAt is the number that acked must reach for Trim to free something; it
+	// is math.MaxUint64 if there is nothing to free.
+	TrimAt uint64
 }
 
 // A Batch is a run of whole items on its way to a store.

@@ -22,7 +22,8 @@ type writerState struct {
 
 	refusal error         // why the store takes nothing; nil while it does
 	paused  bool          // the store is not asked again for a while
-	delay   time.Duration // the length of that pause
+	pauses  int           // that there were, those cut short included
+	delay   time.Duration // the length of the last one
 	said    string        // the refusal that was logged last
 	saidAt  time.Time
 
@@ -106,14 +107,18 @@ func (l *Log) trimmed(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	w := &l.writer
-	w.paused, w.began = false, time.Time{}
+	w.began = time.Time{}
+	if !w.untrimmed { // there is room
+		w.paused = false
+	}
 	l.wake()
 
 	w.untrimmed = false
 	if err == nil {
 		return
 	}
-	l.cfg.Logger.Warn("spill: space of items that are done could not be given back: trying again", "error", err)
+	l.cfg.Logger.Warn("spill: space of items that are done could not be given back: trying again",
+		"error", err)
 	l.trimLaterLocked()
 }
 
@@ -219,13 +224,15 @@ func (l *Log) refusedLocked(p *pending, err error) {
 
 	if w.refusal == nil && (w.said != err.Error() || time.Since(w.saidAt) > sayAgain) {
 		w.said, w.saidAt = err.Error(), time.Now()
-		l.cfg.Logger.Debug("spill: the store refuses items: they stay in memory while it is tried again", "error", err)
+		l.cfg.Logger.Debug("spill: the store refuses items: they stay in memory", "error", err)
 	}
 	w.refusal = err
 
 	w.delay = min(max(2*w.delay, retryMin), retryMax)
 	w.paused = true
-	l.afterLocked(w.delay, func() { w.paused = false })
+	w.pauses++
+	n := w.pauses
+	l.afterLocked(w.delay, func() { w.paused = w.paused && w.pauses != n })
 	l.trimLaterLocked() // what a failed write may have left
 }
 

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"math"
 	"reflect"
+	"runtime"
 	"sync/atomic"
 	"testing"
 
@@ -15,7 +16,7 @@ import (
 )
 
 // everywhere sends what is parked through pipes too.
-const everywhere = false
+const everywhere = true
 
 // species is a type, and what becomes of its values.
 type species struct {
@@ -118,12 +119,17 @@ func throughAPipe[T any](t *testing.T, values []T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range rounds {
-		for _, v := range values {
-			in <- v
+	sent := make(chan struct{})
+	go func() {
+		defer close(sent)
+		for range rounds {
+			for _, v := range values {
+				in <- v
+			}
 		}
-	}
-	close(in)
+		close(in)
+	}()
+	waitUntilNoMoreFits(p, sent)
 
 	n := 0
 	for got := range out {
@@ -132,6 +138,19 @@ func throughAPipe[T any](t *testing.T, values []T) {
 	}
 	if err := p.Wait(); err != nil || n != rounds*len(values) {
 		t.Errorf("received %d of %d, %v", n, rounds*len(values), err)
+	}
+}
+
+// waitUntilNoMoreFits returns when all is sent, or items that are not encoded fill the
+// memory, of which there is none but for one.
+func waitUntilNoMoreFits(p *hopper.Pump, sent <-chan struct{}) {
+	for !p.Stats().Blocked {
+		select {
+		case <-sent:
+			return
+		default:
+			runtime.Gosched()
+		}
 	}
 }
 

@@ -79,7 +79,7 @@ func New[T any](cfg Config[T]) *Backlog[T] {
 		head: cfg.Found.Next, end: cfg.Found.End, born: cfg.Found.End,
 		window: newWindow[T](cfg.MaxMemory), logged: cfg.Found.Items, stored: cfg.Found.Oldest,
 		unsettled: cfg.Found.Items > 0,
-		losses:    losses{logger: cfg.Logger}, faults: faults{logger: cfg.Logger},
+		losses:    losses{logger: cfg.Logger}, faults: faults{keep: cfg.Keep, logger: cfg.Logger},
 	}
 	b.tally.Resumed, b.tally.HighWater = b.logged, b.logged
 	return b

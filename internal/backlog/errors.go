@@ -51,6 +51,7 @@ func (l *losses) add(err error) {
 // Faults logs each kind of item that can't be encoded once.
 type faults struct {
 	kinds  []string
+	keep   bool // a stop would lose such items
 	logger *slog.Logger
 }
 
@@ -60,5 +61,10 @@ func (f *faults) parked(err error) {
 		return
 	}
 	f.kinds = append(f.kinds, kind)
-	f.logger.Error("hopper: an item can't be encoded: it stays in memory, in its place", "error", err)
+	if f.keep {
+		f.logger.Error("hopper: an item can't be encoded: it stays in memory, "+
+			"and is lost if the pump is stopped before it is delivered", "error", err)
+	} else {
+		f.logger.Info("hopper: items that can't be copied stay in memory", "error", err)
+	}
 }

@@ -3,8 +3,11 @@ package backlog
 import "unsafe"
 
 const (
-	blockBytes = 16 << 10 // of a block's items, once the queue is not small any more
-	minBlock   = 16       // items
+	// blockBytes is the size of a block, once the queue is not small any more.
+	// The runtime puts a header of 8 bytes in front.
+	blockBytes = 16<<10 - 8
+
+	minBlock = 16 // items of the first block
 )
 
 // A queue is a first-in, first-out queue. It grows and shrinks by blocks, so

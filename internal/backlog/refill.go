@@ -91,12 +91,13 @@ func (b *Backlog[T]) loseOne(c *spill.Cursor, err error) {
 
 	b.logged-- // the process that has parked it has told of its loss
 	b.tally.Lost++
-	b.cfg.Logger.Info("hopper: an item is passed over whose loss was told at the last stop", "item", c.Seq)
+	b.cfg.Logger.Info("hopper: an item is passed over whose loss was told at the last stop",
+		"item", c.Seq)
 }
 
 // errOrphan is the reason for the loss of an item that was parked in the memory
 // of a process that has ended.
-var errOrphan = errors.New("the item could not be encoded, and the process that held it in memory has ended")
+var errOrphan = errors.New("it could not be encoded, and the process that held it has ended")
 
 // decode returns the cursor's current item.
 func (b *Backlog[T]) decode(c *spill.Cursor) (v T, err error) {

@@ -28,8 +28,12 @@ func newWindow[T any](limit int64) window[T] {
 
 	// A sender should not change what an item refers to, but nothing keeps it
 	// from doing so. The header of a string or []byte is the window's own.
-	t := reflect.TypeFor[T]()
-	w.repeats = t.Kind() == reflect.String || t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Uint8
+	switch t := reflect.TypeFor[T](); t.Kind() {
+	case reflect.String:
+		w.repeats = true
+	case reflect.Slice:
+		w.repeats = t.Elem().Kind() == reflect.Uint8
+	}
 	return w
 }
 

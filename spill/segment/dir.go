@@ -147,7 +147,8 @@ func (d *directory) tellMemory() {
 		return
 	}
 	d.toldMemory = true
-	d.log.Warn("spill: the directory is in memory (tmpfs): items there still take memory", "dir", d.path)
+	d.log.Warn("spill: the directory is in memory (tmpfs): items there still take memory",
+		"dir", d.path)
 }
 
 // sync makes the creation and removal of files durable, where items are to
@@ -160,7 +161,7 @@ func (d *directory) sync() error {
 	err := d.fs.SyncDir(d.path)
 	if cantSync(err) {
 		d.unsyncable = true
-		d.log.Warn("spill: the file system can't sync directories: a power cut may cost whole segments",
+		d.log.Warn("spill: the file system can't sync directories: a power cut may cost segments",
 			"dir", d.path, "error", err)
 		return nil
 	}

@@ -406,7 +406,10 @@ func (h *handle) Sync() error {
 	if h.unsynced {
 		panic("fsync of " + h.path + " again after it failed")
 	}
-	if err != nil {
+	switch {
+	case err == errDead:
+		return err
+	case err != nil:
 		h.unsynced, h.inode.lossy = true, true
 		return err
 	}

@@ -72,8 +72,10 @@ func TestSegmentsHaveTheDocumentedBytes(t *testing.T) {
 		{"footer", string(appendFooter(nil, goldenParts.footer)), goldenFooter},
 		{"segment name", segmentName(42), "00000000000000000042.sz"},
 		{"receipt name", receipt{42, 45}.name(), "00000000000000000042-00000000000000000045.ack"},
-		{"name of a receipt's mark", receipt{42, 45}.openedName(), "00000000000000000042-00000000000000000045.opened"},
-		{"retained name", retainedName("/x/00000000000000000042.sz"), "00000000000000000042.retained"},
+		{"name of a receipt's mark", receipt{42, 45}.openedName(),
+			"00000000000000000042-00000000000000000045.opened"},
+		{"retained name", retainedName("/x/00000000000000000042.sz"),
+			"00000000000000000042.retained"},
 	} {
 		if diff := cmp.Diff(tt.want, tt.got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
@@ -101,7 +103,8 @@ func TestAStoreWritesTheDocumentedBytes(t *testing.T) {
 	if diff := cmp.Diff(goldenHeader+goldenChunk+goldenFooter, string(f.data)); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
-	if diff := cmp.Diff([]string{"00000000000000000042-00000000000000000045.ack", "00000000000000000042.sz"}, b.disk.names()); diff != "" {
+	if diff := cmp.Diff([]string{"00000000000000000042-00000000000000000045.ack",
+		"00000000000000000042.sz"}, b.disk.names()); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 }
@@ -154,12 +157,14 @@ func TestAHeaderOfAnotherVersionIsToldFromADamagedOne(t *testing.T) {
 
 func TestHeadersAndFootersWithImplausibleNumbersAreRefused(t *testing.T) {
 	const limit = spill.MaxSeq
-	for _, h := range []header{{first: limit}, {follows: limit}, {acked: limit}, {first: 1<<64 - 1}} {
+	for _, h := range []header{{first: limit}, {follows: limit}, {acked: limit},
+		{first: 1<<64 - 1}} {
 		if _, n, err := parseHeader(appendHeader(nil, h)); err == nil || n == 0 {
 			t.Errorf("%+v: %v", h, err)
 		}
 	}
-	if _, _, err := parseHeader(appendHeader(nil, header{first: limit - 1, follows: limit - 1, acked: limit - 1})); err != nil {
+	if _, _, err := parseHeader(appendHeader(nil, header{first: limit - 1, follows: limit - 1,
+		acked: limit - 1})); err != nil {
 		t.Error(err)
 	}
 	for _, f := range []footer{{first: 5, end: 4}, {end: limit + 1}, {frames: 1 << 63}} {
@@ -222,7 +227,8 @@ func TestNames(t *testing.T) {
 func TestEverySegmentIsAStreamThatSnappyReads(t *testing.T) {
 	b := newBench(t, unlimited)
 	large := bytes.Repeat([]byte("ab"), 100_000)
-	batches := []*spill.Batch{b.batch(5, 30), b.batch(35, 10), spill.NewBatch(b.label, 45, large), b.batch(46, 20)}
+	batches := []*spill.Batch{b.batch(5, 30), b.batch(35, 10), spill.NewBatch(b.label, 45,
+		large), b.batch(46, 20)}
 	if n, err := b.store.Append(t.Context(), batches); n != 4 || err != nil {
 		t.Fatal(n, err)
 	}
@@ -243,18 +249,19 @@ func TestEverySegmentIsAStreamThatSnappyReads(t *testing.T) {
 			t.Fatalf("%s: %v", path, err)
 		}
 		for len(got) > 0 { // payloads one behind the other, as long as their chunks say
-			n := payloadLen(t, b.data(path), len(frames) == 0, got)
+			n := payloadLen(t, b.data(path), got)
 			frames, got = append(frames, got[24:n]...), got[n:]
 		}
 	}
 	if len(b.paths()) < 3 || !bytes.Equal(frames, want) {
-		t.Fatalf("%d segments hold %d bytes of frames, want %d", len(b.paths()), len(frames), len(want))
+		t.Fatalf("%d segments hold %d bytes of frames, want %d", len(b.paths()), len(frames),
+			len(want))
 	}
 }
 
 // payloadLen returns the length of the payload that raw begins with, by decoding
 // the chunk that it comes from.
-func payloadLen(t *testing.T, data []byte, _ bool, raw []byte) int {
+func payloadLen(t *testing.T, data, raw []byte) int {
 	t.Helper()
 	for _, at := range chunkOffsets(t, data) {
 		n, _ := spill.ChunkLen(data[at:])
@@ -289,7 +296,8 @@ func chunkOffsets(t *testing.T, data []byte) (offsets []int) {
 
 func TestItemsOfEverySizeAroundTheBoundariesComeBack(t *testing.T) {
 	var sizes []int
-	for _, around := range []int{0, 1, 127, 128, 16383, 16384, 65512 - 3, 65536, 2*65512 - 3, 300_000} {
+	for _, around := range []int{0, 1, 127, 128, 16383, 16384, 65512 - 3, 65536, 2*65512 - 3,
+		300_000} {
 		for n := max(0, around-3); n <= around+3; n++ {
 			sizes = append(sizes, n)
 		}
@@ -308,7 +316,8 @@ func TestItemsOfEverySizeAroundTheBoundariesComeBack(t *testing.T) {
 			b.reopen(0)
 
 			d := b.drain(b.found, item)
-			if b.found.Items != uint64(len(sizes)) || d.items() != b.found.Items || len(d.lost) > 0 {
+			if b.found.Items != uint64(len(sizes)) || d.items() != b.found.Items ||
+				len(d.lost) > 0 {
 				t.Errorf("%+v: %v, lost %v", b.found, d.read, d.lost)
 			}
 		})
@@ -485,7 +494,8 @@ func TestEveryTruncationGivesAPrefix(t *testing.T) {
 				b.open()
 				d := b.drain(b.found, testItem)
 
-				name := fmt.Sprintf("%s cut to %d bytes, vouched %v", filepath.Base(path), size, vouched)
+				name := fmt.Sprintf("%s cut to %d bytes, vouched %v", filepath.Base(path), size,
+					vouched)
 				if d.items()+d.losses() != b.found.Items || vouched && b.found.Items != 12 {
 					t.Fatalf("%s: %+v, read %v, lost %v", name, b.found, d.read, d.lost)
 				}

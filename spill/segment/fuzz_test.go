@@ -47,8 +47,10 @@ func FuzzOpen(f *testing.F) {
 	whole := goldenHeader + goldenChunk + goldenFooter
 	f.Add([]byte(whole), []byte(""), uint64(42), uint64(45), true)
 	f.Add([]byte(goldenHeader+goldenChunk), []byte(whole), uint64(0), uint64(math.MaxUint64), true)
-	f.Add([]byte(goldenHeader), []byte(goldenHeader+"\x00\xff\xff\xff"), uint64(7), uint64(9), false)
-	f.Add([]byte(whole+"junk"), []byte(goldenHeader+goldenChunk+goldenChunk), uint64(7), uint64(90), true)
+	f.Add([]byte(goldenHeader), []byte(goldenHeader+"\x00\xff\xff\xff"), uint64(7), uint64(9),
+		false)
+	f.Add([]byte(whole+"junk"), []byte(goldenHeader+goldenChunk+goldenChunk), uint64(7),
+		uint64(90), true)
 	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, a, b []byte, next, end uint64, opened bool) {
 		defer debug.SetMemoryLimit(debug.SetMemoryLimit(256 << 20))
@@ -83,7 +85,8 @@ func readAll(t *testing.T, d *disk, dir string, exact bool) {
 		if err != nil {
 			return
 		}
-		if r.Next > r.End || r.End > spill.MaxSeq || r.Items > r.End-r.Next || r.Repeated > r.Items {
+		if r.Next > r.End || r.End > spill.MaxSeq || r.Items > r.End-r.Next ||
+			r.Repeated > r.Items {
 			t.Fatalf("%+v", r)
 		}
 
@@ -93,7 +96,8 @@ func readAll(t *testing.T, d *disk, dir string, exact bool) {
 			switch {
 			case errors.As(err, &corrupt) && corrupt.Items == 0:
 			case errors.As(err, &corrupt):
-				if end := corrupt.First + corrupt.Items; corrupt.First < at || end > spill.MaxSeq || exact && end > r.End {
+				if end := corrupt.First + corrupt.Items; corrupt.First < at ||
+					end > spill.MaxSeq || exact && end > r.End {
 					t.Fatalf("%+v: %v where item %d is due", r, corrupt, at)
 				}
 				seen, at = seen+corrupt.Items, corrupt.First+corrupt.Items

@@ -133,9 +133,13 @@ func readGolden(t *testing.T, dir, label string) golden {
 		t.Fatal(err)
 	}
 	for _, s := range l.Segments {
-		g.Segments = append(g.Segments, goldenSegment{shortName(s.Path, dir), s.First, s.End, s.Bytes, s.FrameBytes, s.State})
+		g.Segments = append(g.Segments, goldenSegment{shortName(s.Path, dir), s.First, s.End,
+			s.Bytes, s.FrameBytes, s.State})
 	}
-	if _, err := Verify(dir, func(e *spill.CorruptError) { g.Verified = append(g.Verified, brief(e, dir)) }); err != nil {
+	if _, err := Verify(dir, func(e *spill.CorruptError) {
+		g.Verified = append(g.Verified,
+			brief(e, dir))
+	}); err != nil {
 		t.Fatal(err)
 	}
 

@@ -102,7 +102,8 @@ func TestInspectTellsTheStateOfEachSegment(t *testing.T) {
 	want := []state{
 		{0, 10, StateSealed}, {10, 20, StateSealed}, {20, 30, StateMissing}, {30, 40, StateSealed},
 		{40, 50, StateDamaged}, {50, 60, StateOpen}, {60, 70, StateTorn}, {70, 70, StateTorn},
-		{70, 90, StateMissing}, {80, 80, StateRetained}, {90, 92, StateDamaged}, {95, 95, StateDamaged},
+		{70, 90, StateMissing}, {80, 80, StateRetained}, {90, 92, StateDamaged}, {95, 95,
+			StateDamaged},
 	}
 	if diff := cmp.Diff(want, states(l)); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
@@ -110,7 +111,8 @@ func TestInspectTellsTheStateOfEachSegment(t *testing.T) {
 	if l.Next != 15 || l.Items != 77 || l.Empty() {
 		t.Errorf("%d items from %d on, want 77 from 15 on", l.Items, l.Next)
 	}
-	if s := l.Segments[0]; s.Bytes != int64(len(before[segmentName(0)])) || s.FrameBytes != 50 || s.Label != "test" || s.Path != filepath.Join(dir, segmentName(0)) {
+	if s := l.Segments[0]; s.Bytes != int64(len(before[segmentName(0)])) || s.FrameBytes != 50 ||
+		s.Label != "test" || s.Path != filepath.Join(dir, segmentName(0)) {
 		t.Errorf("%+v", s)
 	}
 	if diff := cmp.Diff(before, contents(t, dir)); diff != "" {
@@ -123,7 +125,10 @@ func TestADirectoryWithoutAnySegmentIsToldFromASoundOne(t *testing.T) {
 	writeEmpty(t, dir, "passwd")
 	writeEmpty(t, dir, "00000000000000000001.ack")
 	for _, look := range []func(string) (Listing, error){
-		Inspect, func(dir string) (Listing, error) { return Verify(dir, func(*spill.CorruptError) { t.Error("damage") }) },
+		Inspect, func(dir string) (Listing, error) {
+			return Verify(dir,
+				func(*spill.CorruptError) { t.Error("damage") })
+		},
 	} {
 		if l, err := look(dir); err != nil || !l.Empty() {
 			t.Errorf("%+v, %v", l, err)
@@ -161,7 +166,8 @@ func TestItemsSkipsWhatIsDoneAndReportsWhatIsLost(t *testing.T) {
 	if diff := cmp.Diff([]uint64{5, 6, 7, 10, 11, 12, 13, 14}, got); diff != "" {
 		t.Errorf("items (-want +got):\n%s", diff)
 	}
-	if len(lost) != 1 || lost[0].First != 8 || lost[0].Items != 2 || lost[0].Path != segmentName(0) {
+	if len(lost) != 1 || lost[0].First != 8 || lost[0].Items != 2 ||
+		lost[0].Path != segmentName(0) {
 		t.Errorf("lost: %+v", lost)
 	}
 	if diff := cmp.Diff(before, contents(t, dir)); diff != "" {
@@ -199,7 +205,8 @@ func TestVerifyChecksWhatIsDoneTooButCallsNoneOfItLost(t *testing.T) {
 			}
 		})
 		if err != nil || places != 1 || lost != want || l.Items != 10-next {
-			t.Errorf("from %d on: %d places, %d of %d items lost, want %d; %v", next, places, lost, l.Items, want, err)
+			t.Errorf("from %d on: %d places, %d of %d items lost, want %d; %v", next, places,
+				lost, l.Items, want, err)
 		}
 		must(t, os.Remove(filepath.Join(dir, receipt{next, 10}.name())))
 	}
@@ -212,7 +219,8 @@ func TestVerifyTellsOfJunkBehindAFooter(t *testing.T) { // A19
 	writeSegment(t, dir, 0, 10, true, "junk")
 	var told []*spill.CorruptError
 	l, err := Verify(dir, func(e *spill.CorruptError) { told = append(told, e) })
-	if err != nil || len(told) != 1 || told[0].Path != path || told[0].Offset != at || told[0].Items != 0 {
+	if err != nil || len(told) != 1 || told[0].Path != path || told[0].Offset != at ||
+		told[0].Items != 0 {
 		t.Errorf("%v, %v", told, err)
 	}
 	if l.Items != 10 {
@@ -228,15 +236,22 @@ func TestSegmentsThatCanNotBeReadAreListedAndNotVerified(t *testing.T) {
 		state string
 		is    func(error) bool
 	}{
-		{"version", futureHeader(), StateDamaged, func(err error) bool { return errors.Is(err, spill.ErrVersion) }},
-		{"label", other, StateOpen, func(err error) bool { return errors.As(err, new(*spill.LabelError)) }},
+		{"version", futureHeader(), StateDamaged, func(err error) bool {
+			return errors.Is(err,
+				spill.ErrVersion)
+		}},
+		{"label", other, StateOpen, func(err error) bool {
+			return errors.As(err,
+				new(*spill.LabelError))
+		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()
 			writeSegment(t, dir, 0, 10, true, "")
 			must(t, os.WriteFile(filepath.Join(dir, segmentName(10)), tt.b, 0o600))
 			l, err := Inspect(dir)
-			if err != nil || len(l.Segments) != 2 || l.Segments[1].State != tt.state || !tt.is(l.Segments[1].Err) {
+			if err != nil || len(l.Segments) != 2 || l.Segments[1].State != tt.state ||
+				!tt.is(l.Segments[1].Err) {
 				t.Errorf("Inspect: %+v, %v", l, err)
 			}
 			if l.Segments[1].Bytes != int64(len(tt.b)) {
@@ -265,7 +280,7 @@ func TestADirectoryInUseCanBeLookedAt(t *testing.T) {
 	s := New(Config{Dir: dir, MaxBytes: -1, SegmentSize: 2 << 10})
 	_, err := s.Open(t.Context(), "test", true)
 	must(t, err)
-	s.mustAppendAny(t, 0)
+	s.mustAppend(t, 0, 5)
 
 	done := make(chan struct{})
 	go func() {
@@ -284,7 +299,7 @@ func TestADirectoryInUseCanBeLookedAt(t *testing.T) {
 		}
 	}()
 	for seq := uint64(5); ; seq += 5 {
-		s.mustAppendAny(t, seq)
+		s.mustAppend(t, seq, 5)
 		if seq > 100 {
 			must(t, s.Trim(t.Context(), seq-100))
 		}
@@ -294,18 +309,6 @@ func TestADirectoryInUseCanBeLookedAt(t *testing.T) {
 			return
 		default:
 		}
-	}
-}
-
-// mustAppendAny appends a batch of five items.
-func (s *Store) mustAppendAny(t *testing.T, first uint64) {
-	t.Helper()
-	var items [][]byte
-	for i := range uint64(5) {
-		items = append(items, testItem(first+i))
-	}
-	if n, err := s.Append(t.Context(), []*spill.Batch{spill.NewBatch("test", first, items...)}); n != 1 || err != nil {
-		t.Fatal(n, err)
 	}
 }
 
@@ -319,7 +322,8 @@ func TestAViewCannotBeChanged(t *testing.T) {
 		t.Errorf("%+v, %v", r, err)
 	}
 	v.Lift()
-	if n, err := v.Append(t.Context(), []*spill.Batch{spill.NewBatch("test", 10, nil)}); n != 0 || err == nil {
+	if n, err := v.Append(t.Context(), []*spill.Batch{spill.NewBatch("test", 10,
+		nil)}); n != 0 || err == nil {
 		t.Errorf("Append: %d, %v", n, err)
 	}
 	if err := v.Trim(t.Context(), 10); err == nil {

@@ -50,7 +50,8 @@ func newModel(t *testing.T, cfg Config, seed byte) *model {
 	t.Helper()
 	m := &model{
 		t: t, bench: newBench(t, cfg),
-		rand: rand.New(rand.NewChaCha8([32]byte{seed})), may: map[uint64]bool{}, gone: map[uint64]bool{},
+		rand: rand.New(rand.NewChaCha8([32]byte{seed})), may: map[uint64]bool{},
+		gone: map[uint64]bool{},
 	}
 	m.bench.log.b.Grow(1 << 10)
 	return m
@@ -132,7 +133,8 @@ func (m *model) read(n int) {
 		return
 	}
 	i := 0
-	for got, err := range spill.Items(m.t.Context(), b.store, b.label, spill.Range{Next: m.acked, End: b.seq}) {
+	for got, err := range spill.Items(m.t.Context(), b.store, b.label, spill.Range{Next: m.acked,
+		End: b.seq}) {
 		var corrupt *spill.CorruptError
 		switch {
 		case errors.As(err, &corrupt):
@@ -145,7 +147,8 @@ func (m *model) read(n int) {
 		case m.gone[got.Seq] && m.mayAll && (i >= len(m.stored) || m.stored[i] != got.Seq):
 			// It could not be read, and now it can be.
 		case i >= len(m.stored) || m.stored[i] != got.Seq:
-			m.t.Fatalf("got item %d, want %v…", got.Seq, m.stored[min(i, len(m.stored)):min(i+5, len(m.stored))])
+			m.t.Fatalf("got item %d, want %v…", got.Seq, m.stored[min(i, len(m.stored)):min(i+5,
+				len(m.stored))])
 		case string(got.Bytes) != string(testItem(got.Seq)):
 			m.t.Fatalf("item %d: %.40q", got.Seq, got.Bytes)
 		default:

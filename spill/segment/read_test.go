@@ -26,6 +26,11 @@ func (b *bench) read(seq uint64, from spill.Position, size int) spill.Extent {
 	return ext
 }
 
+func readBuf() []byte { return make([]byte, spill.MaxChunk) }
+
+// namesLimit reports whether an error says which limit has been met.
+func namesLimit(err error) bool { return strings.Contains(err.Error(), "ulimit -n") }
+
 // behind returns the position behind an extent's chunks.
 func behind(e spill.Extent) spill.Position {
 	return spill.Position{Path: e.At.Path, Offset: e.At.Offset + int64(len(e.Chunks))}
@@ -68,7 +73,8 @@ func TestReadReturnsAsManyWholeChunksAsFit(t *testing.T) {
 		pos, end = behind(ext), ext.End
 	}
 	if next != 1000 || b.disk.operations("read")-before != reads {
-		t.Errorf("%d items with %d reads of the file in %d calls", next, b.disk.operations("read")-before, reads)
+		t.Errorf("%d items with %d reads of the file in %d calls", next,
+			b.disk.operations("read")-before, reads)
 	}
 }
 
@@ -96,7 +102,8 @@ func TestEndIsSetWhereNothingRemainsBelowTheWatermark(t *testing.T) {
 	}
 
 	// A position at the very end of what has been returned is good too.
-	if ext := b.read(30, behind(ext), spill.MaxChunk); len(ext.Chunks) > 0 || ext.End != 31 || ext.Err != nil {
+	if ext := b.read(30, behind(ext), spill.MaxChunk); len(ext.Chunks) > 0 || ext.End != 31 ||
+		ext.Err != nil {
 		t.Errorf("%+v", ext)
 	}
 }
@@ -125,7 +132,7 @@ func TestAReaderThatFollowsTheWriterReadsEachByteOnce(t *testing.T) {
 func TestReadingBeyondTheEndIsAnError(t *testing.T) {
 	b := newBench(t, unlimited)
 	b.put(5, 5)
-	if ext, err := b.store.Read(t.Context(), 5, spill.Position{}, make([]byte, spill.MaxChunk)); err == nil {
+	if ext, err := b.store.Read(t.Context(), 5, spill.Position{}, readBuf()); err == nil {
 		t.Errorf("%+v", ext)
 	}
 }
@@ -138,11 +145,13 @@ func TestADamagedChunkHeaderEndsASegmentWhereItStands(t *testing.T) {
 	f.data[at] ^= 0x40
 
 	ext := b.read(0, spill.Position{}, spill.MaxChunk)
-	if diff := cmp.Diff([]uint64{0, 5, 10, 15}, firsts(t, ext.Chunks)); diff != "" || ext.End != 0 || ext.Err != nil {
+	if diff := cmp.Diff([]uint64{0, 5, 10, 15}, firsts(t, ext.Chunks)); diff != "" ||
+		ext.End != 0 || ext.Err != nil {
 		t.Errorf("%+v", ext)
 	}
 	ext = b.read(20, behind(ext), spill.MaxChunk)
-	if !errors.Is(ext.Err, spill.ErrStray) || ext.End != 50 || ext.At != (spill.Position{Path: path, Offset: int64(at)}) || len(ext.Chunks) > 0 {
+	if !errors.Is(ext.Err, spill.ErrStray) || ext.End != 50 ||
+		ext.At != (spill.Position{Path: path, Offset: int64(at)}) || len(ext.Chunks) > 0 {
 		t.Errorf("%+v", ext)
 	}
 
@@ -194,7 +203,8 @@ func TestAReadErrorKeepsTheFileAndNamesItsItems(t *testing.T) {
 			b.put(60, 5)
 			b.trim(b.seq)
 			b.close(b.seq)
-			if diff := cmp.Diff(want, b.disk.names()); diff != "" || string(b.data(e.Path)) != data {
+			if diff := cmp.Diff(want, b.disk.names()); diff != "" ||
+				string(b.data(e.Path)) != data {
 				t.Errorf("left (-want +got):\n%s", diff)
 			}
 		})
@@ -208,7 +218,8 @@ func TestASegmentThatIsGoneIsReportedAndNotRetained(t *testing.T) {
 	path := b.paths()[1]
 	delete(b.disk.files, path)
 	d := b.drainFrom(0)
-	if len(d.lost) != 1 || d.lost[0].Path != path || !errors.Is(d.lost[0], fs.ErrNotExist) || d.items()+d.losses() != 60 {
+	if len(d.lost) != 1 || d.lost[0].Path != path || !errors.Is(d.lost[0], fs.ErrNotExist) ||
+		d.items()+d.losses() != 60 {
 		t.Errorf("%v, lost %v", d.read, d.lost)
 	}
 	b.trim(60)
@@ -228,8 +239,8 @@ func TestWithoutFileDescriptorsNothingIsLost(t *testing.T) { // A17
 			b.reopen(0)
 			b.disk.fail(fault{kind: "open", times: 2, err: tt.err})
 			for range 2 {
-				_, err := b.store.Read(t.Context(), 0, spill.Position{}, make([]byte, spill.MaxChunk))
-				if !errors.Is(err, tt.err) || strings.Contains(err.Error(), "ulimit -n") != tt.hint {
+				_, err := b.store.Read(t.Context(), 0, spill.Position{}, readBuf())
+				if !errors.Is(err, tt.err) || namesLimit(err) != tt.hint {
 					t.Errorf("Read: %v", err)
 				}
 			}
@@ -237,7 +248,8 @@ func TestWithoutFileDescriptorsNothingIsLost(t *testing.T) { // A17
 
 			b.disk.fail(fault{kind: "create", times: 1, err: tt.err})
 			b.seq = 70
-			if err := b.tryPut(5); !errors.Is(err, tt.err) || strings.Contains(err.Error(), "ulimit -n") != tt.hint {
+			if err := b.tryPut(5); !errors.Is(err, tt.err) ||
+				namesLimit(err) != tt.hint {
 				t.Errorf("Append: %v", err)
 			}
 			b.put(5, 5)
@@ -309,18 +321,24 @@ func TestDamageThatCostsNothingIsToldOnce(t *testing.T) {
 		spoil  func(f *inode)
 		want   string
 	}{
-		{"header", func([]byte) int64 { return 0 }, func(f *inode) { f.data[30] ^= 1 }, "segment header: checksum mismatch"},
-		{"footer", func(b []byte) int64 { return int64(len(b)) - footerLen }, func(f *inode) { f.data[len(f.data)-1] ^= 1 }, errFooter.Error()},
-		{"junk", func(b []byte) int64 { return int64(len(b)) }, func(f *inode) { f.data = append(f.data, "junk"...) }, errJunk.Error()},
-		{"much junk", func(b []byte) int64 { return int64(len(b)) }, func(f *inode) { f.data = append(f.data, pool[:5000]...) }, errJunk.Error()},
-		{"zeros", func(b []byte) int64 { return int64(len(b)) }, func(f *inode) { f.data = append(f.data, make([]byte, 90)...) }, errJunk.Error()},
+		{"header", func([]byte) int64 { return 0 }, func(f *inode) { f.data[30] ^= 1 },
+			"segment header: checksum mismatch"},
+		{"footer", func(b []byte) int64 { return int64(len(b)) - footerLen },
+			func(f *inode) { f.data[len(f.data)-1] ^= 1 }, errFooter.Error()},
+		{"junk", func(b []byte) int64 { return int64(len(b)) },
+			func(f *inode) { f.data = append(f.data, "junk"...) }, errJunk.Error()},
+		{"much junk", func(b []byte) int64 { return int64(len(b)) },
+			func(f *inode) { f.data = append(f.data, pool[:5000]...) }, errJunk.Error()},
+		{"zeros", func(b []byte) int64 { return int64(len(b)) },
+			func(f *inode) { f.data = append(f.data, make([]byte, 90)...) }, errJunk.Error()},
 	} {
 		t.Run(tt.name, func(t *testing.T) { // junk: A19
 			b := newBench(t, unlimited)
 			b.put(60, 5)
 			b.close(0)
 			path := b.paths()[1]
-			want := spill.CorruptError{Path: path, Offset: tt.offset(b.data(path)), Err: errors.New(tt.want)}
+			want := spill.CorruptError{Path: path, Offset: tt.offset(b.data(path)),
+				Err: errors.New(tt.want)}
 			tt.spoil(b.disk.files[path])
 
 			b.open()
@@ -361,11 +379,12 @@ func TestReadsAndWritesAtOnceMeetNoRace(t *testing.T) {
 	next := uint64(0)
 	for end := range stored {
 		if seq := max(end/2, next); seq < end {
-			ext, err := b.store.Read(t.Context(), seq, spill.Position{}, make([]byte, spill.MaxChunk))
+			ext, err := b.store.Read(t.Context(), seq, spill.Position{}, readBuf())
 			if err != nil || ext.Err != nil {
 				t.Fatal(seq, err, ext.Err)
 			}
-			if got := firsts(t, ext.Chunks); got[0] > seq || got[len(got)-1] < seq-4 && ext.End != 0 {
+			got := firsts(t, ext.Chunks)
+			if got[0] > seq || got[len(got)-1] < seq-4 && ext.End != 0 {
 				t.Fatalf("read %d: chunks of %v, end %d", seq, got, ext.End)
 			}
 			b.store.Usage()

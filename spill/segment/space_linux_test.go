@@ -15,7 +15,8 @@ func TestSpaceIsCountedInFragments(t *testing.T) { // A7
 		{unix.Statfs_t{Bsize: 1 << 20, Frsize: 4096, Bavail: 100, Blocks: 1000}, 409600, 4096000},
 		{unix.Statfs_t{Bsize: 4096, Bavail: 100, Blocks: 1000}, 409600, 4096000},
 		{unix.Statfs_t{Bsize: 4096, Frsize: 4096}, 0, 0},
-		{unix.Statfs_t{Frsize: 4096, Bavail: math.MaxUint64, Blocks: 1 << 60}, math.MaxInt64, math.MaxInt64},
+		{unix.Statfs_t{Frsize: 4096, Bavail: math.MaxUint64, Blocks: 1 << 60}, math.MaxInt64,
+			math.MaxInt64},
 	} {
 		avail, total := spaceOf(&tt.st)
 		if avail != tt.avail || total != tt.total {

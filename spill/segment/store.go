@@ -44,13 +44,13 @@ type Config struct {
 	// MaxBytes or a sixteenth of the file system where that is less.
 	SegmentSize int64
 
-	// MaxBytes limits the size of all segments together, in bytes. If it is
-	// negative there is no limit.
+	// MaxBytes limits the size of all segments together, in bytes: 0 refuses
+	// everything. If it is negative there is no limit.
 	MaxBytes int64
 
 	// KeepFree is the space of the file system that is left to others, in bytes.
-	// If it is negative it is DefaultKeepFree, or a twentieth of the file system
-	// where that is less.
+	// If it is 0 there is no such space. If it is negative it is
+	// DefaultKeepFree, or a twentieth of the file system where that is less.
 	KeepFree int64
 
 	// Logger gets what no error can say; nil: nobody does.

@@ -164,6 +164,19 @@ func (b *bench) trim(acked uint64) {
 	}
 }
 
+// mustAppend appends a batch of n items, without a bench.
+func (s *Store) mustAppend(t *testing.T, first uint64, n int) {
+	t.Helper()
+	items := make([][]byte, n)
+	for i := range items {
+		items[i] = testItem(first + uint64(i))
+	}
+	batch := spill.NewBatch("test", first, items...)
+	if stored, err := s.Append(t.Context(), []*spill.Batch{batch}); stored != 1 || err != nil {
+		t.Fatal(stored, err)
+	}
+}
+
 // A drain is what a store gives back.
 type drain struct {
 	read [][2]uint64 // ranges of items
@@ -186,7 +199,8 @@ func (b *bench) drain(r spill.Range, item func(uint64) []byte) (d drain) {
 		case err != nil:
 			b.t.Fatalf("reading from %d to %d: %v", r.Next, r.End, err)
 		case !bytes.Equal(got.Bytes, item(got.Seq)):
-			b.t.Fatalf("item %d: got %d bytes %.40q, want %d", got.Seq, len(got.Bytes), got.Bytes, len(item(got.Seq)))
+			b.t.Fatalf("item %d: got %d bytes %.40q, want %d", got.Seq, len(got.Bytes),
+				got.Bytes, len(item(got.Seq)))
 		default:
 			d.add(b.t, got.Seq)
 		}
@@ -243,7 +257,8 @@ func (b *bench) paths() (paths []string) {
 }
 
 func (b *bench) hasReceipt() bool {
-	return slices.ContainsFunc(b.disk.names(), func(name string) bool { return strings.HasSuffix(name, receiptExt) })
+	return slices.ContainsFunc(b.disk.names(),
+		func(name string) bool { return strings.HasSuffix(name, receiptExt) })
 }
 
 func (b *bench) data(path string) []byte { return b.disk.files[path].data }

@@ -33,18 +33,6 @@ func tempStore(t *testing.T) (s *Store, parent string) {
 	return s, parent
 }
 
-func (s *Store) mustAppend(t *testing.T, first uint64, n int) {
-	t.Helper()
-	items := make([][]byte, n)
-	for i := range items {
-		items[i] = testItem(first + uint64(i))
-	}
-	batch := spill.NewBatch("test", first, items...)
-	if stored, err := s.Append(t.Context(), []*spill.Batch{batch}); stored != 1 || err != nil {
-		t.Fatal(stored, err)
-	}
-}
-
 func TestATemporaryDirectoryIsThereOnlyWhileItIsNeeded(t *testing.T) { // B5
 	s, parent := tempStore(t)
 	if names := listDir(t, parent); len(names) > 0 {
@@ -60,12 +48,14 @@ func TestATemporaryDirectoryIsThereOnlyWhileItIsNeeded(t *testing.T) { // B5
 		if len(names) != 1 || !strings.HasPrefix(names[0], tempPrefix) {
 			t.Fatalf("%v", names)
 		}
-		if fi, err := os.Stat(filepath.Join(parent, names[0])); err != nil || fi.Mode().Perm() != 0o700 {
+		if fi, err := os.Stat(filepath.Join(parent, names[0])); err != nil ||
+			fi.Mode().Perm() != 0o700 {
 			t.Errorf("%v, %v", fi.Mode(), err)
 		}
 
 		n := 0
-		for item, err := range spill.Items(t.Context(), s, "test", spill.Range{Next: 50 * round, End: 50*round + 50}) {
+		for item, err := range spill.Items(t.Context(), s, "test", spill.Range{Next: 50 * round,
+			End: 50*round + 50}) {
 			if err != nil || string(item.Bytes) != string(testItem(item.Seq)) {
 				t.Fatal(item.Seq, err)
 			}
@@ -103,7 +93,8 @@ func TestATemporaryDirectoryThatCannotBeEmptiedIsLeftToTheNextSweep(t *testing.T
 	if err := s.Close(t.Context(), false, 0, 0); !errors.Is(err, syscall.EBUSY) {
 		t.Errorf("Close: %v", err)
 	}
-	if names := listDir(t, parent); len(names) != 1 || !exists(filepath.Join(parent, names[0], lockName)) {
+	if names := listDir(t, parent); len(names) != 1 ||
+		!exists(filepath.Join(parent, names[0], lockName)) {
 		t.Fatalf("the marker is gone: %v", names)
 	}
 	sweep(parent)
@@ -128,7 +119,8 @@ func TestWithoutATemporaryDirectoryAppendFailsUntilThereIsOne(t *testing.T) {
 	s, parent := tempStore(t)
 	must(t, os.Remove(parent))
 	n, err := s.Append(t.Context(), []*spill.Batch{spill.NewBatch("test", 0, []byte("x"))})
-	if n != 0 || !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "temporary directory") {
+	if n != 0 || !errors.Is(err, os.ErrNotExist) ||
+		!strings.Contains(err.Error(), "temporary directory") {
 		t.Errorf("Append: %d, %v", n, err)
 	}
 	must(t, os.Mkdir(parent, 0o700))
@@ -178,8 +170,10 @@ func TestWhatKilledProcessesLeftIsSweptAway(t *testing.T) { // A11
 	must(t, os.WriteFile(filepath.Join(other, lockName), nil, 0o600))
 	link := filepath.Join(parent, tempPrefix+"link")
 	must(t, os.Symlink(leftoverElsewhere(t), link))
-	stays = append(stays, inUse, filepath.Join(inUse, segmentName(0)), noMarker, filepath.Join(noMarker, segmentName(0)),
-		filepath.Join(foreign, "precious.txt"), linked, other, filepath.Join(other, lockName), link, target,
+	stays = append(stays, inUse, filepath.Join(inUse, segmentName(0)), noMarker,
+		filepath.Join(noMarker, segmentName(0)),
+		filepath.Join(foreign, "precious.txt"), linked, other, filepath.Join(other, lockName),
+		link, target,
 		filepath.Join(link, segmentName(7)))
 
 	sweep(parent)
@@ -213,7 +207,8 @@ func TestDirectoriesOfOtherUsersAreNotSwept(t *testing.T) { // A11
 	marker := leftover(t, parent, true, segmentName(0))
 	must(t, os.Chown(filepath.Join(marker, lockName), 12345, -1))
 	sweep(parent)
-	if !exists(filepath.Join(dir, segmentName(0))) || !exists(filepath.Join(marker, segmentName(0))) {
+	if !exists(filepath.Join(dir, segmentName(0))) ||
+		!exists(filepath.Join(marker, segmentName(0))) {
 		t.Error("swept")
 	}
 }
@@ -341,7 +336,8 @@ func TestAMarkerCanBeLockedOnce(t *testing.T) {
 	path := filepath.Join(t.TempDir(), lockName)
 	l, err := lockMarkerFile(path)
 	must(t, err)
-	if _, err := lockMarkerFile(path); !errors.Is(err, spill.ErrLocked) || !strings.Contains(err.Error(), path) {
+	if _, err := lockMarkerFile(path); !errors.Is(err, spill.ErrLocked) ||
+		!strings.Contains(err.Error(), path) {
 		t.Errorf("%v", err)
 	}
 	must(t, l.release())

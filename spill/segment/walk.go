@@ -157,7 +157,7 @@ func notRegular(err error) bool { return errors.Is(err, fs.ErrInvalid) || isLink
 // that can't be understood at all comes back with an error; a damaged one comes
 // back as far as it goes. The number in its name and the label, if it is not
 // empty, stand in for those of a header that can't be read.
-func loadSegment(fs fsys, path string, name uint64, label string, full bool) (*candidate, error) {
+func loadSegment(fs fsys, path string, number uint64, label string, full bool) (*candidate, error) {
 	f, err := fs.Open(path)
 	if err != nil {
 		return nil, err
@@ -168,7 +168,7 @@ func loadSegment(fs fsys, path string, name uint64, label string, full bool) (*c
 	if c.seg.disk, c.seg.stored, err = f.Stat(); err != nil {
 		return nil, err
 	}
-	err = c.loadHeader(f, name, label)
+	err = c.loadHeader(f, number, label)
 	if err == nil && full {
 		err = c.loadEnd(f)
 	}
@@ -180,7 +180,7 @@ func loadSegment(fs fsys, path string, name uint64, label string, full bool) (*c
 
 // loadHeader fills in the start. A damaged header costs no item: the name has the
 // number too, and every chunk says which label it belongs to.
-func (c *candidate) loadHeader(f file, name uint64, label string) error {
+func (c *candidate) loadHeader(f file, number uint64, label string) error {
 	b := make([]byte, min(int64(maxHeaderLen), c.seg.disk))
 	if _, err := f.ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
 		return ioError{err}
@@ -189,7 +189,7 @@ func (c *candidate) loadHeader(f file, name uint64, label string) error {
 	h, n, err := parseHeader(b)
 	switch {
 	case errors.Is(err, spill.ErrVersion):
-		return fmt.Errorf("%w: %s: only the program that wrote it can take its items out", err, c.seg.path)
+		return fmt.Errorf("%w: %s: only the program that wrote it can read it", err, c.seg.path)
 	case err != nil:
 		switch {
 		case len(b) > 0 && b[0] == 0:
@@ -198,7 +198,7 @@ func (c *candidate) loadHeader(f file, name uint64, label string) error {
 			err = errNoHeader
 		}
 		c.damage = fmt.Errorf("segment header: %w", err)
-		h = header{first: name, kept: true, label: label}
+		h = header{first: number, kept: true, label: label}
 		if n == 0 || label != "" {
 			n = len(appendHeader(nil, h))
 		}

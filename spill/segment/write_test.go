@@ -71,7 +71,8 @@ func TestABatchWithManyChunksIsStoredWholeOrNotAtAll(t *testing.T) {
 			t.Errorf("chunk %d: %d stored, %v, %d bytes more", n, stored, err, b.disk.used()-before)
 		}
 
-		if stored, err := b.store.Append(t.Context(), []*spill.Batch{batch, b.batch(6, 2)}); stored != 2 || err != nil {
+		if stored, err := b.store.Append(t.Context(), []*spill.Batch{batch, b.batch(6,
+			2)}); stored != 2 || err != nil {
 			t.Fatal(stored, err)
 		}
 		b.seq = 8
@@ -96,7 +97,8 @@ func TestABatchIsOneWriteUnlessItHasManyChunks(t *testing.T) {
 	if n := b.disk.operations("write") - before; n != 1 {
 		t.Errorf("%d writes for a batch", n)
 	}
-	if _, err := b.store.Append(t.Context(), []*spill.Batch{spill.NewBatch(b.label, 11, make([]byte, 200<<10))}); err != nil {
+	if _, err := b.store.Append(t.Context(), []*spill.Batch{spill.NewBatch(b.label, 11,
+		make([]byte, 200<<10))}); err != nil {
 		t.Fatal(err)
 	}
 	if n := b.disk.operations("write") - before; n != 1+4 {
@@ -106,15 +108,18 @@ func TestABatchIsOneWriteUnlessItHasManyChunks(t *testing.T) {
 
 func TestAppendSaysHowFarItGot(t *testing.T) {
 	b := newBench(t, unlimited)
-	b.disk.fail(fault{kind: "write", skip: 3, times: 1, err: syscall.ENOSPC}) // a header, two batches
-	n, err := b.store.Append(t.Context(), []*spill.Batch{b.batch(0, 2), b.batch(2, 2), b.batch(4, 2)})
+	b.disk.fail(fault{kind: "write", skip: 3, times: 1,
+		err: syscall.ENOSPC}) // a header, two batches
+	n, err := b.store.Append(t.Context(), []*spill.Batch{b.batch(0, 2), b.batch(2, 2), b.batch(4,
+		2)})
 	if n != 2 || !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("%d stored, %v", n, err)
 	}
 
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if n, err := b.store.Append(ctx, []*spill.Batch{b.batch(4, 2)}); n != 0 || !errors.Is(err, context.Canceled) {
+	if n, err := b.store.Append(ctx, []*spill.Batch{b.batch(4, 2)}); n != 0 ||
+		!errors.Is(err, context.Canceled) {
 		t.Errorf("%d stored, %v", n, err)
 	}
 }
@@ -130,7 +135,8 @@ func TestASegmentIsSealedAtItsSize(t *testing.T) {
 	for i, path := range paths {
 		data := b.data(path)
 		_, sealed := parseFooter(data[max(0, len(data)-footerLen):])
-		if i < len(paths)-1 && (!sealed || len(data) < size || len(data) > size+1500) || i == len(paths)-1 && sealed {
+		if i < len(paths)-1 && (!sealed || len(data) < size || len(data) > size+1500) ||
+			i == len(paths)-1 && sealed {
 			t.Errorf("%s: %d bytes, sealed %v", path, len(data), sealed)
 		}
 	}
@@ -302,7 +308,8 @@ func TestMaxBytesIsNeverExceeded(t *testing.T) {
 				t.Fatalf("%d bytes on disk, Usage says %d", got, b.store.Usage().Bytes)
 			}
 		}
-		if !errors.Is(err, ErrMaxBytes) || !errors.Is(err, spill.ErrFull) || b.disk.used() < limit-2<<10 {
+		if !errors.Is(err, ErrMaxBytes) || !errors.Is(err, spill.ErrFull) ||
+			b.disk.used() < limit-2<<10 {
 			t.Errorf("Append: %v with %d bytes", err, b.disk.used())
 		}
 	}
@@ -341,7 +348,8 @@ func TestKeepFreeIsNeverUsed(t *testing.T) {
 		err = b.tryPut(2)
 	}
 	free := capacity - b.disk.used()
-	if !errors.Is(err, ErrKeepFree) || !errors.Is(err, spill.ErrFull) || free < keepFree || free > keepFree+2<<10 {
+	if !errors.Is(err, ErrKeepFree) || !errors.Is(err, spill.ErrFull) || free < keepFree ||
+		free > keepFree+2<<10 {
 		t.Errorf("Append: %v with %d bytes free", err, free)
 	}
 	b.store.Lift()
@@ -469,7 +477,8 @@ func TestANameThatIsTakenIsLeftAlone(t *testing.T) {
 		b.kill()
 		b.wants(0, [2]uint64{0, 1})
 
-		path := filepath.Join(b.cfg.Dir, segmentName(1)) // and its name is no loss with a damaged header
+		// And its name is no loss if the header is damaged.
+		path := filepath.Join(b.cfg.Dir, segmentName(1))
 		b.data(path)[20] ^= 1
 		b.kill()
 		if d := b.drainFrom(0); d.items() != 1 || d.losses() != 0 {
@@ -518,7 +527,8 @@ func TestABatchThatComesAgainIsNotWrittenAgain(t *testing.T) {
 	b.put(40, 5)
 	before := b.disk.used()
 	for first := range uint64(36) {
-		if n, err := b.store.Append(t.Context(), []*spill.Batch{b.batch(first, 5)}); n != 1 || err != nil {
+		if n, err := b.store.Append(t.Context(), []*spill.Batch{b.batch(first, 5)}); n != 1 ||
+			err != nil {
 			t.Fatal(n, err)
 		}
 	}
@@ -530,7 +540,8 @@ func TestABatchThatComesAgainIsNotWrittenAgain(t *testing.T) {
 func TestNumbersThatAreUsedUpAreRefused(t *testing.T) { // A20
 	b := newBench(t, unlimited)
 	for _, batch := range []*spill.Batch{
-		{First: spill.MaxSeq - 1, Items: 2}, {First: spill.MaxSeq, Items: 1}, {First: 1<<64 - 1, Items: 2}, {First: 1},
+		{First: spill.MaxSeq - 1, Items: 2}, {First: spill.MaxSeq, Items: 1}, {First: 1<<64 - 1,
+			Items: 2}, {First: 1},
 	} {
 		if n, err := b.store.Append(t.Context(), []*spill.Batch{batch}); n != 0 || err == nil {
 			t.Errorf("%d items from %d on: %d stored, %v", batch.Items, batch.First, n, err)
@@ -551,7 +562,8 @@ func TestAFileThatCannotBeRemovedIsTriedAgain(t *testing.T) {
 	if err := b.store.Trim(t.Context(), 60); !errors.Is(err, syscall.EBUSY) {
 		t.Errorf("Trim: %v", err)
 	}
-	if got := b.store.Usage(); got.Bytes != u.Bytes || got.Segments != u.Segments || got.TrimAt > 60 {
+	if got := b.store.Usage(); got.Bytes != u.Bytes || got.Segments != u.Segments ||
+		got.TrimAt > 60 {
 		t.Errorf("what could not be removed does not count: %+v, before %+v", got, u)
 	}
 
@@ -663,7 +675,9 @@ func runScript(t *testing.T, f fault) int {
 }
 
 var script = []op{
-	{put, 3}, {put, 5}, {put, 9}, {put, 7}, {read, 4}, {ack, 10}, {put, 6}, {put, 8}, {read, 30}, {ack, 15},
+	{put, 3}, {put, 5}, {put, 9}, {put, 7}, {read, 4}, {ack, 10}, {put, 6}, {put, 8}, {read, 30},
+	{ack, 15},
 	{stop, 0}, {put, 4}, {put, 70}, {put, 9}, {read, 25}, {trim, 0}, {ack, 20}, {put, 9},
-	{kill, 0}, {read, 9}, {put, 9}, {put, 12}, {ack, 9}, {stop, 0}, {read, 50}, {ack, 50}, {put, 5}, {read, 3},
+	{kill, 0}, {read, 9}, {put, 9}, {put, 12}, {ack, 9}, {stop, 0}, {read, 50}, {ack, 50}, {put,
+		5}, {read, 3},
 }
