@@ -599,8 +599,10 @@ type Stats struct {
 	BlockedFor time.Duration // in all since the start
 }
 
-// sayAgain is how long the same reason for not receiving is not logged again.
-const sayAgain = time.Minute
+const (
+	sayAgain   = time.Minute // before the same reason for not receiving is logged again
+	maxReasons = 16          // of which that is remembered
+)
 
 // Blocked says whether, and for how long, the pump has not been receiving. It
 // does not change.
@@ -630,11 +632,9 @@ func (b *blocked) why() string {
 
 // A stall is the loop's view of that, and of what the log says of it.
 type stall struct {
-	now *blocked // nil: never was
-
-	said   string // the reason that was logged last
-	saidAt time.Time
-	open   bool // the log's last word is that the pump is not receiving
+	now  *blocked             // nil: never was
+	told map[string]time.Time // when each reason was last logged
+	open bool                 // the log's last word is that the pump is not receiving
 }
 
 // set notes why the pump is not receiving now; nil: it is, or is only waiting
@@ -665,13 +665,21 @@ func (s *stall) set(opts *config, err error) {
 // tell logs the change, unless it is one of many.
 func (s *stall) tell(logger *slog.Logger, level slog.Level, now time.Time) {
 	reason := s.now.reason
-	switch {
-	case reason == "" && s.open:
+	if reason == "" {
+		if s.open {
+			logger.Info("hopper: receiving again")
+		}
 		s.open = false
-		logger.Info("hopper: receiving again")
-	case reason != "" && (s.said != reason || now.Sub(s.saidAt) >= sayAgain):
-		s.said, s.saidAt, s.open = reason, now, true
-		logger.Log(context.Background(), level,
-			"hopper: not receiving: what waits is delivered meanwhile", "reason", reason)
+		return
 	}
+
+	if last, told := s.told[reason]; told && now.Sub(last) < sayAgain {
+		return
+	}
+	if s.told == nil || len(s.told) >= maxReasons {
+		s.told = make(map[string]time.Time)
+	}
+	s.told[reason], s.open = now, true
+	logger.Log(context.Background(), level,
+		"hopper: not receiving: what waits is delivered meanwhile", "reason", reason)
 }

@@ -213,10 +213,8 @@ func line(size int) func(i int) []byte {
 // noise makes items that don't compress.
 func noise(size int) func(i int) []byte {
 	return func(i int) []byte {
-		b, r := make([]byte, size), rand.New(rand.NewPCG(uint64(i), 1))
-		for k := range b {
-			b[k] = byte(r.Uint32())
-		}
+		b := make([]byte, size)
+		rand.NewChaCha8([32]byte{byte(i), byte(i >> 8), byte(i >> 16)}).Read(b)
 		return b
 	}
 }
@@ -495,7 +493,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 
 // Promise 7.
 func TestClosingInDeliversEverythingThenClosesOut(t *testing.T) {
-	for _, n := range []int{0, 1, 10, 100_000} {
+	for _, n := range []int{0, 1, 10, 50_000} {
 		in, out, p := pipe[uint64](t, 1, hopper.MaxMemory(1<<10))
 		for i := range n {
 			in <- number(i)
@@ -624,7 +622,7 @@ func TestACodecMayReallocate(t *testing.T) {
 // Promise 2, at every point at which a pump can be stopped.
 func TestNothingIsLostWhereverThePumpIsStopped(t *testing.T) {
 	const n = 40
-	for at := range n {
+	for at := 0; at < n; at += 1 + at/10 {
 		for _, resume := range []bool{false, true} {
 			synctest.Test(t, func(t *testing.T) {
 				opts := []hopper.Option{hopper.Dir(t.TempDir()), hopper.MaxMemory(100)}
@@ -1314,7 +1312,7 @@ func TestALimitIsToldOnceAndEndsByItself(t *testing.T) {
 		},
 		{
 			name: "a disk that hangs", reason: "does not answer",
-			start: func(m *storetest.Memory) { m.SetLatency(time.Hour) },
+			start: func(m *storetest.Memory) { m.SetLatency(time.Minute) },
 			stop:  func(m *storetest.Memory) { m.SetLatency(0) },
 		},
 	}
@@ -1336,7 +1334,7 @@ func TestALimitIsToldOnceAndEndsByItself(t *testing.T) {
 					t.Fatalf("want the reason %q: %+v", c.reason, s)
 				}
 
-				time.Sleep(10 * time.Minute)
+				time.Sleep(3 * time.Minute)
 				if told := log.lines("not receiving", c.reason); len(told) != 1 {
 					t.Errorf("%d lines tell of it:\n%s", len(told), &log)
 				}
@@ -1348,7 +1346,7 @@ func TestALimitIsToldOnceAndEndsByItself(t *testing.T) {
 					got = sent / 2
 					expect(t, out, 0, got, item)
 				}
-				time.Sleep(2 * time.Hour) // longer than the disk hangs
+				time.Sleep(2 * time.Minute) // longer than the disk hangs
 				more := 0
 				for ; more < 1000 && offer(in, p, item(sent+more)); more++ {
 				}
@@ -1851,7 +1849,7 @@ func TestWhatCantBeEncodedIsParkedUpToMaxMemoryAndComesOutIdentical(t *testing.T
 			t.Errorf("%d of %d items came out: %v", got, sent, err)
 		}
 		if told := log.lines("hopper_test.unknown"); len(told) != 2 {
-			t.Errorf("%d lines, want one for the kind and one for the stall:\n%s", len(told), &log)
+			t.Errorf("%d lines, want one for the kind and one for the stall: %.2000s", len(told), &log)
 		}
 	})
 }
@@ -1907,10 +1905,10 @@ func TestEachKindOfItemThatCantBeEncodedIsLoggedOnce(t *testing.T) {
 
 		for _, kind := range []string{"Register[hopper_test.unknown]", "Register[hopper_test.other]"} {
 			if told := log.lines("level=ERROR", "stays in memory", kind); len(told) != 1 {
-				t.Errorf("%d errors with %s:\n%s", len(told), kind, &log)
+				t.Errorf("%d errors with %s: %.2000s", len(told), kind, &log)
 			}
 			if told := log.lines("not receiving", kind); len(told) != 1 {
-				t.Errorf("%d lines tell of the stall, with %s:\n%s", len(told), kind, &log)
+				t.Errorf("%d lines tell of the stall, with %s: %.2000s", len(told), kind, &log)
 			}
 		}
 		close(in)
@@ -1922,7 +1920,7 @@ func TestEachKindOfItemThatCantBeEncodedIsLoggedOnce(t *testing.T) {
 func TestAStopLosesWhatIsParkedAndSaysSo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
-		in, _, p := pipe[any](t, 0, hopper.Dir(dir), hopper.Resume(), hopper.MaxMemory(4<<10))
+		in, _, p := pipe[any](t, 0, hopper.Dir(dir), hopper.Resume())
 		for i := range 300 {
 			var v any = i
 			if i%100 == 50 {
@@ -2299,7 +2297,7 @@ func collect(dir string, body func(i int) any) error {
 func TestABacklogOfATypeThatIsNotRegisteredIsUntouchedUntilItIs(t *testing.T) {
 	dir := t.TempDir()
 	runChild(t, "post letters", dir)
-	expectRefused(t, dir, "codec.Register[hopper_test.letter]")
+	expectRefused(t, dir, "hopper_test.letter")
 	codec.Register[letter]()
 	if err := collect(dir, func(i int) any { return letter{fmt.Sprint("letter ", i)} }); err != nil {
 		t.Error(err)
@@ -2332,7 +2330,7 @@ func expectRefused(t *testing.T, dir, text string) {
 	expectClosed(t, out)
 	err := p.Wait()
 	var broken *hopper.DecodeError
-	if !errors.As(err, &broken) || broken.Item != 0 || !strings.Contains(err.Error(), text) {
+	if !errors.As(err, &broken) || broken.Item != 0 || !strings.Contains(broken.Err.Error(), text) {
 		t.Errorf("Wait: %v, want a DecodeError with %q", err, text)
 	}
 	if lost, kept := receipts(err); lost != 0 || kept != letters {

@@ -60,8 +60,26 @@ func inBubble(t *testing.T, test func(t *testing.T, r *rig)) {
 func inBubbleWith(t *testing.T, cfg spill.Config, test func(t *testing.T, r *rig)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
+		t.Cleanup(func() { time.Sleep(10 * time.Second) }) // until all have given up
 		r := newRig(t, cfg, storetest.NewMemory())
 		r.open()
+		test(t, r)
+	})
+}
+
+// inBubbleOn is for a store that stands in front of the one in memory.
+func inBubbleOn(
+	t *testing.T, cfg spill.Config, store func(m *storetest.Memory) spill.Store,
+	test func(t *testing.T, r *rig),
+) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		t.Cleanup(func() { time.Sleep(10 * time.Second) })
+		m := storetest.NewMemory()
+		cfg.Store = store(m)
+		r := newRig(t, cfg, m)
+		r.open()
+		r.cfg.Store = nil
 		test(t, r)
 	})
 }
@@ -103,7 +121,6 @@ func (r *rig) abandon() {
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
 	r.log.Close(ended, r.got)
-	time.Sleep(10 * time.Second) // until its goroutines have given up
 }
 
 var noise = func() []byte {
@@ -1032,6 +1049,72 @@ func TestAWriteWhoseOutcomeIsLostIsRepeated(t *testing.T) {
 	})
 }
 
+// The items that were to be read were skipped or trimmed, and those behind are
+// in memory.
+func TestTheUserIsWokenThoughTheStoreHasNothingForHim(t *testing.T) {
+	store := func(m *storetest.Memory) spill.Store {
+		return &scripted{
+			Store: m.Store(), found: &spill.Range{Next: 5, End: 10, Items: 5},
+			extents: []spill.Extent{{First: 10, End: 10}},
+		}
+	}
+	inBubbleOn(t, spill.Config{Keep: true}, store, func(t *testing.T, r *rig) {
+		r.send(3)
+		if r.next() {
+			t.Fatalf("a cursor at item %d", r.cursor.Seq)
+		}
+		if !r.woken() {
+			t.Error("the user is not woken")
+		}
+		r.got = 10
+		r.takeAll()
+		r.close()
+	})
+}
+
+// Items that are done meanwhile are not handed out.
+func TestWhatIsDoneWhileItIsReadIsForgotten(t *testing.T) {
+	for _, damaged := range []bool{false, true} {
+		t.Run(fmt.Sprint("damaged ", damaged), func(t *testing.T) {
+			inBubble(t, func(t *testing.T, r *rig) {
+				r.size = sized(fullRun)
+				r.send(20)
+				r.reopen()
+				if damaged {
+					r.m.Corrupt(0)
+					r.m.Corrupt(1)
+				}
+				resume := r.m.Hang(storetest.Read)
+				r.next()
+				synctest.Wait()
+				r.got = 5
+				r.log.Ack(5)
+				resume()
+				r.takeAll()
+				if len(r.lost) > 0 {
+					t.Errorf("lost: %v", r.lost)
+				}
+				r.close()
+			})
+		})
+	}
+}
+
+func TestALimitThatIsTakenBackIsNone(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		r.close()
+		r.m.SetLimit(100_000)
+		r.open()
+		r.fill()
+		r.m.SetLimit(-1)
+		if !r.log.Room(0) || r.log.Refusal(0) != nil {
+			t.Errorf("without a limit: Room %v, Refusal %v", r.log.Room(0), r.log.Refusal(0))
+		}
+		r.takeAll()
+		r.close()
+	})
+}
+
 func TestOpenFailsAsTheStoreDoes(t *testing.T) {
 	m := storetest.NewMemory()
 	m.Fail(storetest.Open, 1, spill.ErrVersion)
@@ -1123,4 +1206,16 @@ func TestOneGoroutineAppendsWhileAnotherIsNeverNeeded(t *testing.T) {
 	close(stop)
 	usage.Wait()
 	r.close()
+	settle()
+}
+
+// settle waits until no packer runs. One from outside a bubble must not meet a
+// log in one.
+func settle() {
+	for {
+		if running, waiting := spill.Packers(); running == 0 && waiting == 0 {
+			return
+		}
+		runtime.Gosched()
+	}
 }

@@ -171,6 +171,8 @@ func TestRestDueSaysWhenTheLogHasNotBeenUsed(t *testing.T) {
 		if r.log.RestDue() {
 			t.Error("RestDue after Rest")
 		}
+		sleep(2 * spill.RestAfter)
+		r.rest() // it may have taken its own work for use
 		sleep(time.Hour)
 		if r.log.RestDue() || r.log.Ticking() {
 			t.Error("RestDue, or a timer runs, while nothing happens")
@@ -204,7 +206,7 @@ func TestALogAtRestHasNoGoroutineAndNoTimer(t *testing.T) {
 		before := runtime.NumGoroutine()
 		r := newRig(t, spill.Config{Keep: true}, storetest.NewMemory())
 		r.open()
-		if n := runtime.NumGoroutine() - before; n != 0 {
+		if n := runtime.NumGoroutine() - before; n > 0 {
 			t.Errorf("%d goroutines before the log is used", n)
 		}
 
@@ -213,7 +215,7 @@ func TestALogAtRestHasNoGoroutineAndNoTimer(t *testing.T) {
 		sleep(3 * spill.RestAfter)
 		r.rest()
 		sleep(3 * spill.RestAfter)
-		if n := runtime.NumGoroutine() - before; n != 0 || r.log.Ticking() {
+		if n := runtime.NumGoroutine() - before; n > 0 || r.log.Ticking() {
 			t.Errorf("at rest: %d goroutines, ticking %v", n, r.log.Ticking())
 		}
 
@@ -333,6 +335,54 @@ func TestRestDoesNotChangeWhatIsLostAndWhy(t *testing.T) {
 	}
 }
 
+// A store tells of damage that has cost nothing only once.
+func TestANoticeThatWasReadAheadSurvivesRest(t *testing.T) {
+	store := func(m *storetest.Memory) spill.Store {
+		return &scripted{Store: m.Store(), extents: []spill.Extent{
+			{At: spill.Position{Path: "p"}, Err: errors.New("a notice")},
+		}}
+	}
+	inBubbleOn(t, spill.Config{Keep: true}, store, func(t *testing.T, r *rig) {
+		r.send(1000)
+		r.next()
+		synctest.Wait()
+		if r.log.Rest() {
+			r.cursor = nil
+		}
+		r.takeAll()
+		if len(r.lost) != 1 || r.lost[0].Items != 0 {
+			t.Errorf("lost: %v, want a notice", r.lost)
+		}
+		r.close()
+	})
+}
+
+// A scripted store returns some extents before it reads.
+type scripted struct {
+	spill.Store
+	found   *spill.Range // not nil: what Open returns
+	extents []spill.Extent
+}
+
+func (s *scripted) Open(ctx context.Context, label string, keep bool) (spill.Range, error) {
+	r, err := s.Store.Open(ctx, label, keep)
+	if s.found != nil {
+		r = *s.found
+	}
+	return r, err
+}
+
+func (s *scripted) Read(
+	ctx context.Context, seq uint64, from spill.Position, buf []byte,
+) (spill.Extent, error) {
+	if len(s.extents) > 0 {
+		ext := s.extents[0]
+		s.extents = s.extents[1:]
+		return ext, nil
+	}
+	return s.Store.Read(ctx, seq, from, buf)
+}
+
 // Whoever acknowledges items that a cursor still has does not get them again,
 // nor is the store asked for what it never had.
 func TestRestDoesNotGoBackBehindWhatIsDone(t *testing.T) {
@@ -351,7 +401,7 @@ func TestRestDoesNotGoBackBehindWhatIsDone(t *testing.T) {
 	})
 }
 
-// thousand logs are at rest with a backlog each, and hold next to nothing.
+// They hold nothing between them, neither before nor after they are read.
 func TestManyLogsAtRestShareNothingButPools(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		made := spill.NewBuffers()
@@ -373,6 +423,7 @@ func TestManyLogsAtRestShareNothingButPools(t *testing.T) {
 			if r.got != 1 {
 				t.Fatalf("item %d is not at hand", r.got)
 			}
+			synctest.Wait()
 			r.rest()
 			r.takeAll()
 			r.rest()
@@ -424,14 +475,14 @@ func ExampleLog_Rest() {
 	for !log.RestDue() {
 		<-wake
 	}
-	log.Rest() // the item is in the store now
+	log.Rest() // the item goes to the store
 
 	cursor, _ := log.Next(0)
 	for ; cursor == nil; cursor, _ = log.Next(0) {
 		<-wake
 	}
 	greeting, _ := cursor.Item()
-	fmt.Printf("%d: %s, from %s\n", cursor.Seq, greeting, cursor.Path)
+	fmt.Printf("%d: %s\n", cursor.Seq, greeting)
 	log.Close(context.Background(), 1)
-	// Output: 0: hello, from piece 1
+	// Output: 0: hello
 }

@@ -114,10 +114,20 @@ func (b *Backlog[T]) Push(v T) {
 	}
 	b.ages.received(seq)
 
-	if b.logged > 0 || !b.window.pushWithin(b.cfg.MaxMemory-b.lot.bytes, v) {
+	if b.logged > 0 || !b.window.pushWithin(b.windowLimit(), v) {
 		b.spill(v, seq)
 	}
 	b.tally.HighWater = max(b.tally.HighWater, b.Len())
+}
+
+// windowLimit returns how many bytes the window may take. Some are left to items
+// that may have to be parked once it is full.
+func (b *Backlog[T]) windowLimit() int64 {
+	most := b.cfg.MaxMemory
+	if b.window.mayPark() {
+		most -= most / 4
+	}
+	return min(most, b.cfg.MaxMemory-b.lot.bytes)
 }
 
 // spill appends the item to the log, or parks it if it can't be encoded.

@@ -25,7 +25,7 @@ type ParkedError struct {
 }
 
 func (e *ParkedError) Error() string {
-	return fmt.Sprintf("%d items that can't be encoded fill the memory: %v", e.Items, e.Err)
+	return fmt.Sprintf("items that can't be encoded fill the memory: %v", e.Err)
 }
 
 func (e *ParkedError) Unwrap() error { return e.Err }

@@ -1,0 +1,160 @@
+package hopper_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"os"
+	"strings"
+	"time"
+
+	"example.com/hopper"
+)
+
+func ExamplePipe() {
+	type Event struct {
+		ID   int
+		Text string
+	}
+	in := make(chan Event, 16)  // producers send here
+	out := make(chan Event, 16) // and the consumer, which used to range over in, here
+
+	pump, err := hopper.Pipe(out, in) // the destination comes first
+	if err != nil {
+		log.Fatal(err)
+	}
+	go func() {
+		for i := range 3 {
+			in <- Event{i, "hello"} // does not wait for the consumer
+		}
+		close(in)
+	}()
+
+	for e := range out {
+		fmt.Println(e.ID, e.Text)
+	}
+	if err := pump.Wait(); err != nil { // nil: everything was delivered
+		log.Fatal(err)
+	}
+	// Output:
+	// 0 hello
+	// 1 hello
+	// 2 hello
+}
+
+func ExampleMake() {
+	in, out, pump, err := hopper.Make[string](0)
+	if err != nil {
+		log.Fatal(err)
+	}
+	in <- "nobody"
+	in <- "waits"
+	close(in)
+
+	for s := range out {
+		fmt.Println(s)
+	}
+	fmt.Println(pump.Wait())
+	// Output:
+	// nobody
+	// waits
+	// <nil>
+}
+
+// A service that sheds load, but only at a limit. That in is full for a moment is
+// no reason: the pump may only not have had its turn yet.
+func ExampleStats_shedding() {
+	in, out, pump, err := hopper.Make[string](64, hopper.MaxMemory(64<<10), hopper.MaxDisk(1<<20))
+	if err != nil {
+		log.Fatal(err)
+	}
+	send := func(s string) (accepted bool) {
+		for {
+			select {
+			case in <- s:
+				return true
+			case <-time.After(time.Millisecond):
+				if pump.Stats().Blocked { // and Reason says why
+					return false
+				}
+			}
+		}
+	}
+
+	accepted, shed := 0, 0
+	for shed < 10 {
+		if send(strings.Repeat("a request", 1000)) {
+			accepted++
+		} else {
+			shed++
+		}
+	}
+	close(in)
+
+	received := 0
+	for range out {
+		received++
+	}
+	fmt.Println(accepted > 100, received == accepted, pump.Wait())
+	// Output: true true <nil>
+}
+
+func ExamplePump_Shutdown() {
+	in, out := make(chan int), make(chan int)
+	pump, err := hopper.Pipe(out, in)
+	if err != nil {
+		log.Fatal(err)
+	}
+	in <- 1
+	in <- 2
+	fmt.Println("got", <-out)
+
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+	defer cancel()
+	err = pump.Shutdown(ctx) // nobody receives the second item in time
+
+	var undelivered *hopper.UndeliveredError
+	if errors.As(err, &undelivered) {
+		fmt.Println("undelivered:", undelivered.Items, "kept:", undelivered.Kept)
+	}
+	// Output:
+	// got 1
+	// undelivered: 1 kept: false
+}
+
+func ExampleResume() {
+	dir, err := os.MkdirTemp("", "example-")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+
+	in, _, pump, err := hopper.Make[string](0, hopper.Dir(dir), hopper.Resume())
+	if err != nil {
+		log.Fatal(err)
+	}
+	in <- "first"
+	in <- "second"
+	fmt.Println("close:", pump.Close()) // nil: nothing is lost
+
+	// The next start of the program.
+	in, out, pump, err := hopper.Make[string](0, hopper.Dir(dir), hopper.Resume())
+	if err != nil {
+		log.Fatal(err)
+	}
+	go func() {
+		in <- "third"
+		close(in)
+	}()
+	for s := range out {
+		fmt.Println(s)
+	}
+	fmt.Println("wait:", pump.Wait())
+	// Output:
+	// close: <nil>
+	// first
+	// second
+	// third
+	// wait: <nil>
+}
