@@ -34,7 +34,6 @@ var errTag = errors.New("codec: an interface's type is none that is known")
 type interfaceOp struct {
 	typ        reflect.Type
 	hasMethods bool
-	unknown    *ValueError
 }
 
 func (o *interfaceOp) encode(e *encoder, dst []byte, p ptr) []byte {

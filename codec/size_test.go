@@ -77,6 +77,8 @@ type handler struct {
 	peer  *peer
 }
 
+type ctxKey struct{}
+
 type peer struct {
 	mu   sync.Mutex
 	seen map[string]string
@@ -95,7 +97,7 @@ func TestLivePartsCountAsPointers(t *testing.T) {
 	if got := sizeOf(&v, noLimit); got != word+want {
 		t.Errorf("by pointer: got %d bytes, want %d", got, word+want)
 	}
-	for name, v := range map[string]any{"context": ctx, "lock": busy, "chan": v.Reply, "map": v.peers, "derived": context.WithValue(ctx, word, "x")} {
+	for name, v := range map[string]any{"context": ctx, "lock": busy, "chan": v.Reply, "map": v.peers, "derived": context.WithValue(ctx, ctxKey{}, "x")} {
 		if got := sizeOf(v, noLimit); got != 2*word {
 			t.Errorf("%s in an interface: got %d bytes, want %d", name, got, 2*word)
 		}
