@@ -206,6 +206,51 @@ func BenchmarkMap(b *testing.B) {
 	})
 }
 
+// BenchmarkLog is a line of a structured log.
+func BenchmarkLog(b *testing.B) {
+	line := map[string]any{
+		"ts": 1700000000.123, "level": "info", "msg": "request finished", "caller": "http/server.go:123",
+		"method": "GET", "path": "/api/v1/items", "status": 200, "bytes": 5123, "took": 0.0142, "ok": true, "user": nil,
+		"tags": []any{"a", "b"}, "http": map[string]any{"host": "example.com", "proto": "HTTP/1.1"},
+	}
+	b.Run("codec=plan", func(b *testing.B) { roundTrips(b, mustFor[map[string]any](b), line) })
+	b.Run("codec=local", func(b *testing.B) { roundTrips(b, codec.Local[map[string]any](), line) })
+	b.Run("codec=json", func(b *testing.B) { roundTrips(b, codec.Codec[map[string]any](codec.JSON[map[string]any]{}), line) })
+	b.Run("half", func(b *testing.B) { oneWay(b, mustFor[map[string]any](b), line) })
+}
+
+// BenchmarkPark is what it costs to find out that a value can't be encoded.
+func BenchmarkPark(b *testing.B) {
+	v := &request{Body: make([]byte, 1<<10), Meta: map[string]any{"a": "b"}, Reply: make(chan string)}
+	inside := &request{Body: make([]byte, 1<<10), Meta: map[string]any{"reply": make(chan string)}}
+	c := codec.Local[*request]()
+	for name, v := range map[string]*request{"field": v, "interface": inside} {
+		b.Run("in="+name, func(b *testing.B) {
+			b.ReportAllocs()
+			buf := make([]byte, 0, 4<<10)
+			for b.Loop() {
+				if _, err := c.Append(buf, v); err == nil {
+					b.Fatal("no error")
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkShared pairs a tree with a graph of as many nodes.
+func BenchmarkShared(b *testing.B) {
+	tree, ring := &list{}, &list{}
+	last := ring
+	for i := range 100 {
+		tree = &list{i, tree}
+		last.Next = &list{Value: i}
+		last = last.Next
+	}
+	last.Next = ring
+	b.Run("shape=tree", func(b *testing.B) { oneWay(b, mustFor[*list](b), tree) })
+	b.Run("shape=graph", func(b *testing.B) { oneWay(b, mustFor[*list](b), ring) })
+}
+
 func BenchmarkSize(b *testing.B) {
 	benchmarkSize(b, "string", "text")
 	benchmarkSize(b, "bytes", []byte("text"))

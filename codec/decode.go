@@ -10,6 +10,7 @@ type decoder struct {
 	later    []deferred
 	types    []*dynamic
 	block    []byte // memory for text that is not yet in use
+	blocks   int    // bytes in all blocks so far
 
 	graph      bool
 	fixedPlace bool // as the encoder's
@@ -100,11 +101,12 @@ func (d *decoder) leave(was bool) {
 }
 
 // Short strings of one item lie in blocks that they share: a garbage collected object
-// each would cost more than they do. A block is small, so that a string which outlives
-// its item keeps little else alive.
+// each would cost more than they do. Blocks grow with what they are for, and stay small,
+// so that a string which outlives its item keeps little else alive.
 const (
-	shortText = 64
-	textBlock = 512
+	shortText  = 64
+	firstBlock = 128
+	maxBlock   = 512
 )
 
 // text cuts a string, and returns a copy of it.
@@ -115,7 +117,8 @@ func (d *decoder) text(src []byte) (text string, rest []byte) {
 		return string(s), rest
 	}
 	if n > len(d.block) {
-		d.block = make([]byte, min(n+len(rest), textBlock))
+		d.block = make([]byte, min(n+len(rest), max(firstBlock, d.blocks), maxBlock))
+		d.blocks += len(d.block)
 	}
 
 	copy(d.block, s)

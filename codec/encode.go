@@ -169,10 +169,7 @@ type seenPlace struct {
 	node *node
 }
 
-const (
-	fewPlaces  = 32
-	manyPlaces = 4096 // slots that are kept for the next item
-)
+const fewPlaces = 32
 
 // add adds the value of type n at p. It reports whether it was there already.
 func (s *places) add(p uintptr, n *node) bool {
@@ -208,7 +205,8 @@ func (s *places) reset() {
 	if s.n == 0 {
 		return
 	}
-	if len(s.slots) > manyPlaces {
+	// Clearing many slots after an item of a few pointers would cost more than that item.
+	if len(s.slots) > fewPlaces && s.n < len(s.slots)/16 || len(s.slots) > 1<<12 {
 		s.slots = nil
 	}
 	clear(s.slots)

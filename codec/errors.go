@@ -59,7 +59,7 @@ func errorTypes() []any {
 		new(net.TCPAddr), new(net.UDPAddr), new(net.IPAddr), new(net.UnixAddr),
 		new(json.SyntaxError), new(json.UnmarshalTypeError), new(json.InvalidUnmarshalError),
 		new(json.UnsupportedTypeError), new(json.MarshalerError), reflect.TypeFor[int](),
-		new(exec.Error), new(exec.ExitError), new(http.ProtocolError), new(http.MaxBytesError),
+		new(exec.Error), new(exec.ExitError), new(http.MaxBytesError),
 	}
 }
 

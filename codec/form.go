@@ -4,7 +4,6 @@ import (
 	"net/netip"
 	"reflect"
 	"sync"
-	"syscall"
 	"time"
 )
 
@@ -31,7 +30,6 @@ var (
 	locationType = reflect.TypeFor[*time.Location]()
 	rtypeType    = reflect.TypeOf(timeType)
 	addrType     = reflect.TypeFor[netip.Addr]()
-	errnoType    = reflect.TypeFor[syscall.Errno]()
 )
 
 var forms sync.Map // reflect.Type → form

@@ -4,12 +4,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"reflect"
 )
 
 // An interface value begins with a tag. 0 is nil; a basic type has its number, and its
 // value follows, but that an int is a varint and a bool has a tag for each of its
-// values; the rest are below.
+// values. The rest are below.
 const (
 	tagNil   = 0
 	tagTrue  = 249
@@ -33,7 +34,6 @@ var errTag = errors.New("codec: an interface's type is none that is known")
 type interfaceOp struct {
 	typ        reflect.Type
 	hasMethods bool
-	unknown    *ValueError
 }
 
 func (o *interfaceOp) encode(e *encoder, dst []byte, p ptr) []byte {
@@ -45,6 +45,8 @@ func (o *interfaceOp) encode(e *encoder, dst []byte, p ptr) []byte {
 		return appendString(append(dst, tagString), x)
 	case int:
 		return binary.AppendVarint(append(dst, tagInt), int64(x))
+	case float64:
+		return binary.LittleEndian.AppendUint64(append(dst, tagFloat64), math.Float64bits(x))
 	case bool:
 		if x {
 			return append(dst, tagTrue)
@@ -128,7 +130,7 @@ func (o *interfaceOp) decode(d *decoder, src []byte, p ptr) []byte {
 	case tagNil:
 		reflect.NewAt(o.typ, p).Elem().SetZero()
 		return src
-	case tagString, tagInt, tagTrue, tagFalse:
+	case tagString, tagInt, tagFloat64, tagTrue, tagFalse:
 		if !o.hasMethods {
 			return d.basic(tag, src, at[any](p))
 		}
@@ -163,6 +165,12 @@ func (d *decoder) basic(tag byte, src []byte, x *any) []byte {
 		}
 		*x = int(i)
 		return src[n:]
+	case tagFloat64:
+		if len(src) < 8 {
+			return d.fail(errShort)
+		}
+		*x = math.Float64frombits(binary.LittleEndian.Uint64(src))
+		return src[8:]
 	default:
 		*x = tag == tagTrue
 	}

@@ -15,62 +15,51 @@ type way struct {
 	name      string // for the label
 	marshal   func(v any, dst []byte) ([]byte, error)
 	unmarshal func(v any, src []byte) error
+
+	from, to reflect.Type // the interfaces with the methods
 }
 
-var (
-	appenderType        = reflect.TypeFor[encoding.BinaryAppender]()
-	marshalerType       = reflect.TypeFor[encoding.BinaryMarshaler]()
-	unmarshalerType     = reflect.TypeFor[encoding.BinaryUnmarshaler]()
-	textMarshalerType   = reflect.TypeFor[encoding.TextMarshaler]()
-	textUnmarshalerType = reflect.TypeFor[encoding.TextUnmarshaler]()
-	jsonMarshalerType   = reflect.TypeFor[json.Marshaler]()
-	jsonUnmarshalerType = reflect.TypeFor[json.Unmarshaler]()
-)
+// ways are the ways of the standard library. The first that a type has is taken.
+var ways = []*way{
+	newWay("binary", encoding.BinaryAppender.AppendBinary, encoding.BinaryUnmarshaler.UnmarshalBinary),
+	newWay("binary", marshaled(encoding.BinaryMarshaler.MarshalBinary), encoding.BinaryUnmarshaler.UnmarshalBinary),
+	newWay("text", marshaled(encoding.TextMarshaler.MarshalText), encoding.TextUnmarshaler.UnmarshalText),
+	newWay("json", marshaled(json.Marshaler.MarshalJSON), json.Unmarshaler.UnmarshalJSON),
+}
 
-var (
-	appendWay = way{"binary",
-		func(v any, dst []byte) ([]byte, error) { return v.(encoding.BinaryAppender).AppendBinary(dst) },
-		func(v any, src []byte) error { return v.(encoding.BinaryUnmarshaler).UnmarshalBinary(src) },
+func newWay[M, U any](
+	name string, marshal func(M, []byte) ([]byte, error), unmarshal func(U, []byte) error,
+) *way {
+	return &way{
+		name:      name,
+		marshal:   func(v any, dst []byte) ([]byte, error) { return marshal(v.(M), dst) },
+		unmarshal: func(v any, src []byte) error { return unmarshal(v.(U), src) },
+		from:      reflect.TypeFor[M](),
+		to:        reflect.TypeFor[U](),
 	}
-	binaryWay = way{"binary",
-		func(v any, dst []byte) ([]byte, error) {
-			b, err := v.(encoding.BinaryMarshaler).MarshalBinary()
-			return append(dst, b...), err
-		},
-		func(v any, src []byte) error { return v.(encoding.BinaryUnmarshaler).UnmarshalBinary(src) },
+}
+
+// marshaled makes an appending method of one that allocates.
+func marshaled[M any](marshal func(M) ([]byte, error)) func(M, []byte) ([]byte, error) {
+	return func(v M, dst []byte) ([]byte, error) {
+		b, err := marshal(v)
+		return append(dst, b...), err
 	}
-	textWay = way{"text",
-		func(v any, dst []byte) ([]byte, error) {
-			b, err := v.(encoding.TextMarshaler).MarshalText()
-			return append(dst, b...), err
-		},
-		func(v any, src []byte) error { return v.(encoding.TextUnmarshaler).UnmarshalText(src) },
-	}
-	jsonWay = way{"json",
-		func(v any, dst []byte) ([]byte, error) {
-			b, err := v.(json.Marshaler).MarshalJSON()
-			return append(dst, b...), err
-		},
-		func(v any, src []byte) error { return v.(json.Unmarshaler).UnmarshalJSON(src) },
-	}
-)
+}
 
 // wayOf returns how a t marshals itself, if it does so by methods of its own and in both
 // directions, or nil.
 func wayOf(t reflect.Type) *way {
-	switch {
-	case customOf(t) != nil:
-		return customOf(t)
-	case isProto(t):
+	if w := customOf(t); w != nil {
+		return w
+	}
+	if isProto(t) {
 		return &protoWay
-	case owns(t, appenderType, unmarshalerType):
-		return &appendWay
-	case owns(t, marshalerType, unmarshalerType):
-		return &binaryWay
-	case owns(t, textMarshalerType, textUnmarshalerType):
-		return &textWay
-	case owns(t, jsonMarshalerType, jsonUnmarshalerType):
-		return &jsonWay
+	}
+	for _, w := range ways {
+		if owns(t, w.from, w.to) {
+			return w
+		}
 	}
 	return nil
 }

@@ -153,7 +153,7 @@ func (c compiler) compose(n *node) {
 	case reflect.Pointer:
 		c.pointer(n)
 	case reflect.Interface:
-		n.op = &interfaceOp{t, t.NumMethod() > 0, unknownError(t)}
+		n.op = &interfaceOp{t, t.NumMethod() > 0}
 	default:
 		panic("codec: internal error: no plan for " + t.String())
 	}

@@ -10,7 +10,7 @@ import (
 // depend on protobuf: a message's ProtoReflect returns what has a method ProtoMethods,
 // which returns a pointer to a struct with the functions Marshal and Unmarshal.
 
-var protoWay = way{"proto", marshalProto, unmarshalProto}
+var protoWay = way{name: "proto", marshal: marshalProto, unmarshal: unmarshalProto}
 
 // isProto reports whether *t is a protobuf message of its own.
 func isProto(t reflect.Type) bool {

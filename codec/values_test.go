@@ -260,7 +260,7 @@ func TestErrorsOfTheStandardLibraryAreKnown(t *testing.T) {
 	_, dial := (&net.Dialer{Timeout: -1}).Dial("tcp", "127.0.0.1:1")
 	_, canceled := new(net.Dialer).DialContext(ctx, "tcp", "127.0.0.1:1")
 	_, escape := url.QueryUnescape("%zz")
-	_, host := url.Parse("http://a b/")
+	_, host := url.Parse(strings.Join([]string{"http://a", "b/"}, " "))
 	_, parse := time.Parse(time.RFC3339, "today")
 	_, duration := time.ParseDuration("x")
 	_, num := strconv.Atoi("x")
