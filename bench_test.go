@@ -2,12 +2,16 @@ package hopper_test
 
 import (
 	"fmt"
+	"os"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"example.com/hopper"
+	"example.com/hopper/spill/storetest"
 )
 
 // move sends n items through a channel pair while another goroutine receives them.
@@ -209,4 +213,290 @@ func fan(b *testing.B, in chan<- uint64, out <-chan uint64, k int) {
 	producers.Wait()
 	close(in)
 	consumers.Wait()
+}
+
+// Scale.
+
+// A cost is what pipes take.
+type cost struct {
+	heap        int64 // bytes
+	goroutines  int
+	descriptors int
+}
+
+func costNow() cost {
+	inUse, _ := heap()
+	return cost{inUse, runtime.NumGoroutine(), descriptors()}
+}
+
+func (c cost) minus(d cost) cost {
+	return cost{c.heap - d.heap, c.goroutines - d.goroutines, c.descriptors - d.descriptors}
+}
+
+func (c cost) report(b *testing.B, pipes int) {
+	n := float64(pipes)
+	b.ReportMetric(float64(c.heap)/n, "heap-B/pipe")
+	b.ReportMetric(float64(c.goroutines)/n, "goroutines/pipe")
+	b.ReportMetric(float64(c.descriptors)/n, "fds/pipe")
+}
+
+// descriptors returns how many this process has open; 0 where that can't be
+// told.
+func descriptors() int {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return 0
+	}
+	return len(entries) - 1 // that of the directory
+}
+
+// A bank is many pipes.
+type bank struct {
+	in   []chan []byte
+	out  []chan []byte
+	pump []*hopper.Pump
+}
+
+// open starts n pipes, each in a temporary directory of its own.
+func open(t testing.TB, n int, opts ...hopper.Option) *bank {
+	t.Helper()
+	b := &bank{}
+	for range n {
+		in, out := make(chan []byte), make(chan []byte)
+		p, err := hopper.Pipe(out, in, opts...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.in, b.out, b.pump = append(b.in, in), append(b.out, out), append(b.pump, p)
+	}
+	return b
+}
+
+const (
+	bankMemory = 4 << 10
+	bankItems  = 300 // of 1,000 bytes, for each pipe
+)
+
+// stall sends a backlog to each pipe, much more than the window.
+func (b *bank) stall() {
+	item := line(1000)(0)
+	for _, in := range b.in {
+		for range bankItems {
+			in <- item
+		}
+	}
+}
+
+// drain receives what stall has sent.
+func (b *bank) drain() {
+	for _, out := range b.out {
+		take(out, bankItems)
+	}
+}
+
+func (b *bank) close(t testing.TB) {
+	t.Helper()
+	for i, p := range b.pump {
+		close(b.in[i])
+		if err := p.Wait(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// spilled fails unless each pipe has items on disk.
+func (b *bank) spilled(t testing.TB) {
+	t.Helper()
+	for _, p := range b.pump {
+		if s := checkStats(t, p); s.OnDisk == 0 || s.DiskBytes == 0 || s.Blocked {
+			t.Fatalf("not spilled: %+v", s)
+		}
+	}
+}
+
+// idle is the most that a pipe may take which has not spilled, or no longer does.
+var idle = cost{heap: 8 << 10, goroutines: 1}
+
+func checkIdle(t *testing.T, c cost, pipes int) {
+	t.Helper()
+	if c.heap > idle.heap*int64(pipes) || c.goroutines > idle.goroutines*pipes || c.descriptors > 0 {
+		t.Errorf("%d pipes take %+v, want no more than %+v each", pipes, c, idle)
+	}
+	t.Logf("each of %d pipes: %d bytes of heap; %+v in all", pipes, c.heap/int64(pipes), c)
+}
+
+// B5.
+func TestAnIdlePipeTakesEightKilobytesAndOneGoroutine(t *testing.T) {
+	const n = 500
+	tmp := t.TempDir()
+	t.Setenv("TMPDIR", tmp)
+	open(t, 1).close(t) // what a process has once
+
+	for name, use := range map[string]func(b *bank){
+		"never used": func(*bank) {},
+		"used": func(b *bank) {
+			for i, in := range b.in {
+				for range 10 {
+					go func() { in <- nil }()
+					<-b.out[i]
+				}
+			}
+		},
+		"after a backlog in memory": func(b *bank) {
+			for i, in := range b.in {
+				for range 3000 { // of some KiB
+					in <- nil
+				}
+				take(b.out[i], 3000)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				before := costNow()
+				b := open(t, n)
+				use(b)
+				time.Sleep(2 * time.Second)
+				synctest.Wait()
+				checkIdle(t, costNow().minus(before), n)
+				if names := files(t, tmp); len(names) > 0 {
+					t.Errorf("made: %q", names)
+				}
+				b.close(t)
+			})
+		})
+	}
+}
+
+// B5: two seconds after the last movement.
+func TestAThousandStalledPipesTakeLittleAndGiveItBack(t *testing.T) {
+	const n = 1000
+	tmp := t.TempDir()
+	t.Setenv("TMPDIR", tmp)
+	synctest.Test(t, func(t *testing.T) {
+		before := costNow()
+		b := open(t, n, hopper.MaxMemory(bankMemory))
+		b.stall()
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		b.spilled(t)
+
+		stalled := costNow().minus(before)
+		t.Logf("%d stalled pipes: %+v", n, stalled)
+		if windows := int64(n * bankMemory); stalled.heap > windows+64<<20 {
+			t.Errorf("%d bytes of heap beyond the windows, want 64 MiB at most", stalled.heap-windows)
+		}
+		if stalled.goroutines > 2*n || stalled.descriptors > 2*n {
+			t.Errorf("%+v, want at most 2 goroutines and descriptors for each of %d pipes", stalled, n)
+		}
+
+		b.drain()
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		checkIdle(t, costNow().minus(before), n)
+		if names := files(t, tmp); len(names) > 0 {
+			t.Errorf("%d directories are left: %q", len(names), names[0])
+		}
+		b.close(t)
+	})
+}
+
+// Promise 6: what pipes share is not lost to one whose disk hangs.
+func TestAPipeOnAHungDiskDoesNotDisturbNineOthers(t *testing.T) {
+	for _, call := range []storetest.Call{storetest.Append, storetest.Read, storetest.Trim} {
+		t.Run(call.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m, item := storetest.NewMemory(), noise(1000)
+				in, out, p := pipe[[]byte](t, 0, hopper.WithStore(m.Store()), hopper.MaxMemory(4<<10))
+				thaw := m.Hang(call)
+				sent, got := 0, 0
+				for ; sent < 2000 && !checkStats(t, p).Blocked; sent++ {
+					if !offer(in, p, item(sent)) {
+						break
+					}
+				}
+				if call != storetest.Append { // some must have been written to be read
+					expect(t, out, 0, 4, item)
+					got = 4
+				}
+				time.Sleep(2 * time.Second)
+
+				b := open(t, 9, hopper.MaxMemory(bankMemory))
+				start := time.Now()
+				b.stall()
+				b.drain()
+				if d := time.Since(start); d > time.Second {
+					t.Errorf("the others took %v", d)
+				}
+				b.close(t)
+
+				thaw()
+				close(in)
+				expectEnd(t, p, out, got, sent, item)
+			})
+		})
+	}
+}
+
+// BenchmarkIdlePipe is what a pipe costs that nobody uses.
+func BenchmarkIdlePipe(b *testing.B) {
+	b.ReportAllocs()
+	before := costNow()
+	bank := open(b, b.N)
+	b.StopTimer()
+	costNow().minus(before).report(b, b.N)
+	bank.close(b)
+}
+
+// BenchmarkTenThousandIdlePipes is how long they take to open.
+func BenchmarkTenThousandIdlePipes(b *testing.B) {
+	const n = 10_000
+	for range b.N {
+		before := costNow()
+		b.StartTimer()
+		bank := open(b, n)
+		b.StopTimer()
+		costNow().minus(before).report(b, n)
+		bank.close(b)
+	}
+}
+
+// BenchmarkAThousandStalledPipes is what they cost, two seconds after the last
+// movement. Its time is that of a backlog of 300 KB for each.
+func BenchmarkAThousandStalledPipes(b *testing.B) {
+	const n = 1000
+	for range b.N {
+		before := costNow()
+		b.StartTimer()
+		bank := open(b, n, hopper.MaxMemory(bankMemory))
+		bank.stall()
+		b.StopTimer()
+
+		time.Sleep(2 * time.Second)
+		bank.spilled(b)
+		c := costNow().minus(before)
+		c.heap -= n * bankMemory
+		c.report(b, n)
+		b.ReportMetric(float64(c.heap)/(1<<20), "heap-MiB")
+		bank.drain()
+		bank.close(b)
+	}
+}
+
+// BenchmarkDrainedPipe is what a pipe costs two seconds after a backlog of
+// 300 KB. Its time is that of the backlog.
+func BenchmarkDrainedPipe(b *testing.B) {
+	const n = 100
+	for range b.N {
+		before := costNow()
+		b.StartTimer()
+		bank := open(b, n, hopper.MaxMemory(bankMemory))
+		bank.stall()
+		bank.drain()
+		b.StopTimer()
+
+		time.Sleep(2 * time.Second)
+		costNow().minus(before).report(b, n)
+		bank.close(b)
+	}
 }

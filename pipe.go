@@ -176,7 +176,8 @@ func open[T any](
 	cfg.tellOfCrash(found)
 	p.usage = log.Usage
 	return backlog.New(backlog.Config[T]{
-		Codec: c, Log: log, Found: found, MaxMemory: cfg.maxMemory,
+		Codec: c, Log: log, Found: found,
+		MaxMemory: cfg.maxMemory, MayPark: codec.MayRefuse[T](),
 		Keep: cfg.resume, Skip: cfg.skip, Start: cfg.start, Logger: cfg.logger,
 	}), nil
 }
@@ -638,8 +639,9 @@ type stall struct {
 }
 
 // set notes why the pump is not receiving now; nil: it is, or is only waiting
-// for a disk that is slower than the producer.
-func (s *stall) set(opts *config, err error) {
+// for a disk that is slower than the producer. A pump that has stopped receiving
+// says no more about that.
+func (s *stall) set(opts *config, err error, stopped bool) {
 	if err == nil && s.now.why() == "" {
 		return
 	}
@@ -654,6 +656,9 @@ func (s *stall) set(opts *config, err error) {
 		next.since, next.before = s.now.since, s.now.before
 	}
 	s.now = next
+	if stopped {
+		return
+	}
 
 	level := slog.LevelWarn
 	if errors.As(err, new(*backlog.ParkedError)) {

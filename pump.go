@@ -305,7 +305,7 @@ func (l *loop[T]) publish() {
 	if l.in != nil && !l.stopped && !l.items.Room() {
 		why = l.items.Refusal()
 	}
-	l.stall.set(l.opts, why)
+	l.stall.set(l.opts, why, l.in == nil || l.stopped)
 
 	s := l.p.board.Draft()
 	s.tally, s.oldest, s.blocked = l.items.Tally(), l.items.Oldest(), l.stall.now

@@ -279,8 +279,9 @@ func TestAConsumerThatTakesManyItemsIsWaitedForBeforeTheProducerGetsAhead(t *tes
 	synctest.Test(t, func(t *testing.T) {
 		const n = 100 * burst
 		in, out, p := start(t)
-		took := produce(in, n)
+		produce(in, burst)
 		consume(out, burst)
+		took := produce(in, n)
 
 		time.Sleep(patience / 2)
 		s := p.Stats()
@@ -289,8 +290,8 @@ func TestAConsumerThatTakesManyItemsIsWaitedForBeforeTheProducerGetsAhead(t *tes
 		}
 		consume(out, 1)
 		time.Sleep(patience)
-		if s := p.Stats(); s.Received != n {
-			t.Errorf("then %d of %d items are received", s.Received, n)
+		if s := p.Stats(); s.Received != burst+n {
+			t.Errorf("then %d of %d items are received", s.Received, burst+n)
 		}
 		if d := <-took; d != patience/2 {
 			t.Errorf("the producer had to wait for %v, want %v: until the consumer came", d, patience/2)
@@ -309,14 +310,12 @@ func TestAStalledConsumerIsWaitedForOnceAndThenMoreRarely(t *testing.T) {
 			patience, // and another: two since the last wait, which was in vain
 		}
 		for i, d := range want {
-			took := produce(in, 10*burst)
 			if i > 0 {
 				consume(out, burst)
 			}
-			if got := <-took; got != d {
+			if got := <-produce(in, 10*burst); got != d {
 				t.Errorf("stall %d: the producer had to wait for %v, want %v", i, got, d)
 			}
-			time.Sleep(time.Second)
 		}
 		p.Close()
 	})

@@ -1,6 +1,9 @@
 package spill
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"unsafe"
+)
 
 // An appender frames items into runs of a chunk each. It is the part of a log
 // that its user works on, one item at a time, without a lock.
@@ -37,13 +40,6 @@ func (l *Log) Commit(b []byte) {
 	a := &l.appender
 	b = a.setLength(b)
 	a.last = len(b) - a.frameAt
-
-	if len(b) > maxBuf && a.tail.items > 0 { // it begins a run of its own
-		full := a.tail
-		a.tail = l.newPending(full.end())
-		b = append(a.tail.buf, b[a.frameAt:]...)
-		l.handOver(full)
-	}
 	l.add(b)
 }
 
@@ -54,10 +50,18 @@ func (l *Log) Park() {
 	l.add(append(a.tail.buf[:a.frameAt], placeholder...))
 }
 
-// add makes b, which ends in another frame, the tail's buffer.
+// add makes b, which ends in another frame, the tail's buffer. If that is too
+// much for a chunk the frame begins a run of its own.
 func (l *Log) add(b []byte) {
 	a := &l.appender
-	if cap(b) != cap(a.tail.buf) {
+	if len(b) > maxBuf && a.tail.items > 0 {
+		full := a.tail
+		a.tail = l.newPending(full.end())
+		b = append(a.tail.buf, b[a.frameAt:]...)
+		l.handOver(full)
+	}
+
+	if unsafe.SliceData(b) != unsafe.SliceData(a.tail.buf) {
 		putBuffer(a.tail.buf) // a larger one has taken its place
 	}
 	a.tail.buf = b

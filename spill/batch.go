@@ -117,6 +117,9 @@ type loaded struct {
 	lost   *CorruptError
 }
 
+// notice reports whether it only tells of damage that has cost nothing.
+func (r *loaded) notice() bool { return r.lost != nil && r.lost.Items == 0 }
+
 // A Cursor walks the items of a run. It is for one goroutine.
 type Cursor struct {
 	Seq    uint64    // number of the current item

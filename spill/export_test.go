@@ -2,7 +2,6 @@ package spill
 
 import (
 	"fmt"
-	"sync"
 	"weak"
 )
 
@@ -98,28 +97,26 @@ func (l *Log) Ticking() bool {
 	return l.ticking
 }
 
-// Packers returns how many packers run, and how many logs wait for them.
-func Packers() (running, waiting int) {
-	packers.mu.Lock()
-	defer packers.mu.Unlock()
-	return packers.running, len(packers.waiting)
+// Packers returns how many packers are held.
+func Packers() (held int) {
+	for i := range packers.mu {
+		if packers.mu[i].TryLock() {
+			packers.mu[i].Unlock()
+		} else {
+			held++
+		}
+	}
+	return held
 }
 
-// NewBuffers makes the process begin with no shared buffers, and returns how
-// many have been made since.
-func NewBuffers() (made func() int) {
-	var mu sync.Mutex
-	n := 0
-	buffers = sync.Pool{New: func() any {
-		mu.Lock()
-		defer mu.Unlock()
-		n++
-		return new([bufSize]byte)
-	}}
-
-	return func() int {
-		mu.Lock()
-		defer mu.Unlock()
-		return n
+// HoldPackers keeps all packers from packing until it is released.
+func HoldPackers() (release func()) {
+	for i := range packers.mu {
+		packers.mu[i].Lock()
+	}
+	return func() {
+		for i := range packers.mu {
+			packers.mu[i].Unlock()
+		}
 	}
 }

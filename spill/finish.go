@@ -14,7 +14,6 @@ type ending struct {
 	room   chan struct{}   // of capacity 1: gets a value when there may be room
 	quiet  sync.Cond       // the goroutines may have come to rest
 	lifted bool            // the store has lifted its limits
-	final  bool            // nothing more comes
 	over   bool            // nothing more is written
 
 	tries   int    // that were refused
@@ -81,10 +80,16 @@ func (l *Log) Finish(ctx context.Context) {
 }
 
 func (l *Log) finishLocked(ctx context.Context) {
-	if l.ending == nil {
-		l.ending = &ending{ctx: ctx, room: make(chan struct{}, 1), quiet: sync.Cond{L: &l.mu}}
-		l.writer.paused = false
+	if e := l.ending; e != nil { // it ends with either
+		both, cancel := context.WithCancel(ctx)
+		context.AfterFunc(e.ctx, cancel)
+		e.ctx = both
+		return
 	}
+
+	l.ending = &ending{ctx: ctx, room: make(chan struct{}, 1), quiet: sync.Cond{L: &l.mu}}
+	l.writer.paused, l.writer.delay = false, 0
+	l.writer.pauses++
 }
 
 // Left says how a log has ended.
@@ -98,12 +103,17 @@ type Left struct {
 // It waits for the store until ctx ends, or the context of Finish; one that
 // hangs longer is left to the log's goroutines, which end when it answers.
 func (l *Log) Close(ctx context.Context, next uint64) Left {
-	l.sealTail()
+	if l.ending == nil {
+		l.sealTail() // while it does not wait
+	}
 	l.mu.Lock()
 	l.finishLocked(ctx)
 	e := l.ending
+	l.mu.Unlock()
+	l.sealTail()
+
+	l.mu.Lock()
 	l.ackLocked(next)
-	e.final = true
 	l.writeLocked()
 	l.mu.Unlock()
 
@@ -112,6 +122,9 @@ func (l *Log) Close(ctx context.Context, next uint64) Left {
 	select {
 	case err := <-done:
 		l.cancel()
+		if lost := (*CorruptError)(nil); errors.As(err, &lost) {
+			e.unsaved += lost.Items
+		}
 		return Left{e.unsaved, errors.Join(e.err, err)}
 	case <-e.ctx.Done():
 	}
@@ -121,7 +134,9 @@ func (l *Log) Close(ctx context.Context, next uint64) Left {
 	defer l.mu.Unlock()
 	left := Left{e.unsaved, errors.Join(e.err, ErrHung)}
 	for _, p := range l.mem {
-		left.Unsaved += p.end() - min(max(p.first, next), p.end())
+		if l.cfg.Keep {
+			left.Unsaved += p.end() - min(max(p.first, next), p.end())
+		}
 	}
 	return left
 }

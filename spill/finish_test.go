@@ -392,6 +392,17 @@ func TestAStoreThatFailsToCloseSaysSo(t *testing.T) {
 	})
 }
 
+// A store may find out only when it closes that it does not have what it was
+// given.
+func TestWhatTheStoreLosesWhenItClosesIsUnsaved(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		r.send(100)
+		lost := &spill.CorruptError{Path: "p", First: 3, Items: 7, Err: errors.New("cut off")}
+		r.m.Fail(storetest.Close, 1, fmt.Errorf("close: %w", lost))
+		r.ends(t.Context(), 7, lost)
+	})
+}
+
 func TestAStoreThatHangsIsLeftToItself(t *testing.T) {
 	for _, tt := range []struct {
 		call    storetest.Call

@@ -3,6 +3,7 @@ package spill
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -110,6 +111,10 @@ func (l *Log) Room(held int64) bool {
 // fits reports whether everything that is to be kept would fit into the store.
 func (l *Log) fits(held int64) bool {
 	u := l.store.Usage()
+	if u.Limit < 0 {
+		return true
+	}
+
 	n := u.Bytes + l.pending.Load() + held + overhead
 	if t := l.appender.tail; t != nil {
 		n += int64(len(t.buf))
@@ -212,7 +217,7 @@ func (l *Log) caughtUp() bool {
 
 func (l *Log) takeReadyLocked() (*Cursor, *CorruptError) {
 	r := l.ready[0]
-	l.ready = l.ready[1:]
+	l.ready = slices.Delete(l.ready, 0, 1)
 	l.readLocked(readyLimit)
 
 	if r.lost != nil {
@@ -354,6 +359,7 @@ func (l *Log) Rest() bool {
 	}
 
 	l.unreadLocked()
+	l.moved = false
 	l.flush = len(l.mem) > 0
 	l.writeLocked()
 	return true

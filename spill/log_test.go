@@ -385,12 +385,12 @@ func TestItemsComeFromTheStoreInOrder(t *testing.T) {
 		t.Run(fmt.Sprint(size, " bytes"), func(t *testing.T) {
 			inBubble(t, func(t *testing.T, r *rig) {
 				r.size = func(seq uint64) int {
-					if seq%7 == 3 {
+					if seq%17 == 3 {
 						return size
 					}
 					return 2000
 				}
-				r.send(1000)
+				r.send(300)
 				if r.m.Calls(storetest.Append) == 0 {
 					t.Fatal("nothing was written")
 				}
@@ -513,6 +513,48 @@ func TestFramesOfChangingLengthsFollowEachOther(t *testing.T) {
 		}
 		r.takeAll()
 		r.close()
+	})
+}
+
+// Eight frames fill a run exactly; a ninth begins another.
+func TestRunsAreFilledToTheLastByte(t *testing.T) {
+	for _, tt := range []struct{ size, want int }{
+		{spill.MaxFrames/8 - 2, 8},
+		{spill.MaxFrames/8 - 1, 7},
+		{spill.MaxFrames/8 - 3, 8},
+	} {
+		inBubble(t, func(t *testing.T, r *rig) {
+			r.size = sized(tt.size)
+			r.send(20)
+			for range 2 {
+				if !r.next() || r.cursor.Left != tt.want {
+					t.Fatalf("items of %d bytes: a run has %d, want %d", tt.size, r.cursor.Left, tt.want)
+				}
+				r.take(tt.want)
+			}
+			r.takeAll()
+			r.close()
+		})
+	}
+}
+
+func TestALargeItemIsARunOfItsOwn(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		r.size = func(seq uint64) int { return []int{100_000, 100_000, 10, 100_000, 10, 10}[seq] }
+		r.send(6)
+		if h := r.held(); h.Runs < 300_000+spill.BufSize || h.Runs > 600_000+spill.BufSize {
+			t.Errorf("in memory: %+v, want three large runs and a small one", h)
+		}
+		var got []int
+		for r.got < r.sent && r.next() {
+			got = append(got, r.cursor.Left)
+			r.take(r.cursor.Left)
+		}
+		if diff := cmp.Diff([]int{1, 1, 1, 1, 2}, got); diff != "" {
+			t.Errorf("items of the runs (-want +got):\n%s", diff)
+		}
+		r.log.Ack(r.got)
+		r.calls(storetest.Append, 1)
 	})
 }
 
@@ -1206,16 +1248,4 @@ func TestOneGoroutineAppendsWhileAnotherIsNeverNeeded(t *testing.T) {
 	close(stop)
 	usage.Wait()
 	r.close()
-	settle()
-}
-
-// settle waits until no packer runs. One from outside a bubble must not meet a
-// log in one.
-func settle() {
-	for {
-		if running, waiting := spill.Packers(); running == 0 && waiting == 0 {
-			return
-		}
-		runtime.Gosched()
-	}
 }

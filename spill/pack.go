@@ -3,39 +3,47 @@ package spill
 import (
 	"runtime"
 	"sync"
+	"sync/atomic"
 )
 
 // A packingState is what a log knows of the runs that are packed.
 type packingState struct {
-	queued bool // the log waits for one of the process's packers
-	active int  // runs that are being packed
-	plain  int  // so many more runs are to be stored uncompressed
+	active int // goroutines that pack
+	plain  int // so many more runs are to be stored uncompressed
 }
 
-// packers pack the runs of all logs of the process, one run of a log at a time
-// and the logs in turn. Packing needs no store, so that one that hangs keeps
-// none of them.
+// packers are held while a run is packed, so that all logs of the process
+// together pack no more than two at a time. Packing needs no store: one that
+// hangs keeps none of them.
 var packers struct {
-	mu      sync.Mutex
-	waiting []*Log
-	running int // goroutines, which end as soon as no log waits
+	mu   [maxPackers]sync.Mutex
+	turn atomic.Uint32 // whose turn it is where all are held
 }
 
 const maxPackers = 2
 
-// packLocked gets in line if the log has a run to be packed.
-func (l *Log) packLocked() {
-	if l.packing.queued || !l.packDueLocked() {
-		return
+// withPacker calls f when it is its turn.
+func withPacker(f func()) {
+	for i := range packers.mu {
+		if mu := &packers.mu[i]; mu.TryLock() {
+			defer mu.Unlock()
+			f()
+			return
+		}
 	}
-	l.packing.queued = true
 
-	packers.mu.Lock()
-	defer packers.mu.Unlock()
-	packers.waiting = append(packers.waiting, l)
-	if packers.running < maxPackers {
-		packers.running++
-		go packAll()
+	mu := &packers.mu[packers.turn.Add(1)%maxPackers]
+	mu.Lock()
+	defer mu.Unlock()
+	f()
+}
+
+// packLocked starts a goroutine if the log has a run to be packed and not enough
+// of them.
+func (l *Log) packLocked() {
+	if l.packing.active < maxPackers && l.packDueLocked() {
+		l.packing.active++
+		l.goroutines.Go(l.pack)
 	}
 }
 
@@ -58,49 +66,26 @@ func (l *Log) packDueLocked() bool {
 	return begun && unclaimed > reserve && claimed < maxPacked
 }
 
-// packAll is a packer.
-func packAll() {
-	for l := nextToPack(); l != nil; l = nextToPack() {
-		l.packOne()
-		runtime.Gosched() // a run takes as long as hundreds of items, and nobody is to wait for several
+// pack is a goroutine that packs, for as long as there is something to pack.
+func (l *Log) pack() {
+	for p := l.claim(); p != nil; p = l.claim() {
+		var dst []byte
+		if p.fits() && !p.plain {
+			dst = getBuffer()
+		}
+		withPacker(func() { p.pack(l.tag, dst) })
+		l.packed(p)
+		runtime.Gosched() // a run takes as long as hundreds of items: nobody is to wait for several
 	}
 }
 
-func nextToPack() *Log {
-	packers.mu.Lock()
-	defer packers.mu.Unlock()
-	if len(packers.waiting) == 0 {
-		packers.running--
-		packers.waiting = nil
-		return nil
-	}
-
-	l := packers.waiting[0]
-	packers.waiting[0] = nil
-	packers.waiting = packers.waiting[1:]
-	return l
-}
-
-// packOne packs the log's oldest run that is to be packed.
-func (l *Log) packOne() {
-	p := l.claim()
-	if p == nil {
-		return
-	}
-
-	var dst []byte
-	if p.fits() && !p.plain {
-		dst = getBuffer()
-	}
-	p.pack(l.tag, dst)
-	l.packed(p)
-}
-
+// claim returns the oldest run that is to be packed.
 func (l *Log) claim() *pending {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.packing.queued = false
 	if !l.packDueLocked() {
+		l.packing.active--
+		l.ending.progress()
 		return nil
 	}
 
@@ -109,23 +94,20 @@ func (l *Log) claim() *pending {
 			p.state = packing
 			p.users++
 			p.plain = p.fits() && l.plainLocked()
-			l.packing.active++
 			l.packLocked() // another one
 			return p
 		}
 	}
-	return nil
+	panic("internal error: no run to be packed, though one is due")
 }
 
 // packed passes a run on to the writer. It may have been done with meanwhile.
 func (l *Log) packed(p *pending) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.packing.active--
 	p.state = packed
 	l.writeLocked()
 	l.unrefLocked(p)
-	l.ending.progress()
 }
 
 // plainLocked reports whether the next run is to be stored uncompressed,

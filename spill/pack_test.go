@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -212,8 +210,8 @@ func TestALogWhoseStoreHangsDoesNotHoldUpOthers(t *testing.T) {
 				r.take(30)
 			}
 			synctest.Wait()
-			if running, waiting := spill.Packers(); running > 0 || waiting > 0 {
-				t.Errorf("%d packers run, %d logs wait for them", running, waiting)
+			if n := spill.Packers(); n > 0 {
+				t.Errorf("%d packers are busy", n)
 			}
 		}
 		for _, r := range rigs {
@@ -237,46 +235,44 @@ func TestALogWhoseStoreHangsDoesNotHoldUpOthers(t *testing.T) {
 	})
 }
 
-// Packers are few however many logs want them.
+// All logs share the packers: while those are busy, none packs, and all go on
+// when they are free.
 func TestFewPackersServeAllLogs(t *testing.T) {
-	const logs, runs = 20, 20
-	var most atomic.Int64
-	stop, stopped := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(stopped)
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-				running, _ := spill.Packers()
-				most.Store(max(most.Load(), int64(running)))
-				runtime.Gosched()
+	release := spill.HoldPackers()
+	var rigs []*rig
+	for range 20 {
+		r := newRig(t, spill.Config{Keep: true}, storetest.NewMemory())
+		r.open()
+		for range 600 {
+			r.append()
+		}
+		rigs = append(rigs, r)
+	}
+
+	for range 1000 {
+		runtime.Gosched()
+	}
+	for _, r := range rigs {
+		if h := r.held(); h.Chunks > 0 || r.m.Calls(storetest.Append) > 0 {
+			t.Fatalf("a log has packed something: %+v", h)
+		}
+	}
+
+	release()
+	for _, r := range rigs {
+		for r.m.Calls(storetest.Append) == 0 {
+			<-r.wake
+		}
+		for r.got < r.sent {
+			switch {
+			case r.cursor != nil && r.cursor.Left > 0:
+				r.check()
+			case !r.next():
+				<-r.wake
 			}
 		}
-	}()
-
-	var wg sync.WaitGroup
-	for range logs {
-		r := newRig(t, spill.Config{}, storetest.NewMemory())
-		r.size = sized(60_000)
-		r.open()
-		wg.Go(func() {
-			for range runs {
-				r.append()
-			}
-			r.log.Close(context.Background(), 0)
-			r.log = nil
-		})
+		r.close()
 	}
-	wg.Wait()
-	close(stop)
-	<-stopped
-	if n := most.Load(); n > spill.MaxPackers {
-		t.Errorf("%d packers ran at once", n)
-	}
-
-	settle()
 }
 
 // Items that are done while their run is packed or written need not be written,

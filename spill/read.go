@@ -1,6 +1,9 @@
 package spill
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // readRetry is the pause after a read that failed for a reason that will pass.
 const readRetry = 100 * time.Millisecond
@@ -77,18 +80,18 @@ func (l *Log) gotAhead(r *loaded) {
 
 	s := &l.reading
 	s.told = false
+	l.wake()              // also if nothing was found: what is in memory may be next then
 	if l.read > s.r.seq { // done meanwhile
 		if r != nil {
 			putBuffer(r.buf)
 		}
 		return
 	}
+
 	l.read = s.r.seq
-	if r == nil || r.lost != nil && !r.lost.clip(l.acked) {
-		return
+	if r != nil && (r.lost == nil || r.lost.clip(l.acked)) {
+		l.ready = append(l.ready, r)
 	}
-	l.ready = append(l.ready, r)
-	l.wake()
 }
 
 // readFailed makes a pause before the next try.
@@ -114,18 +117,23 @@ func (l *Log) readFailed(err error) {
 // and gives up the reader's memory. The reader must not be active.
 func (l *Log) unreadLocked() {
 	r := &l.reading.r
-	if len(l.ready) > 0 {
-		l.read, r.pos = l.ready[0].next, l.ready[0].at
+	kept := 0
+	for kept < len(l.ready) && l.ready[kept].notice() {
+		kept++ // the store does not tell it again
 	}
-	for _, ahead := range l.ready {
-		putBuffer(ahead.buf)
+	if ahead := l.ready[kept:]; len(ahead) > 0 {
+		l.read, r.pos = ahead[0].next, ahead[0].at
+		for _, r := range ahead {
+			putBuffer(r.buf)
+		}
 	}
-	l.ready = nil
+	l.ready = slices.Clone(l.ready[:kept])
 
 	if c := l.cursor; c != nil {
 		l.read, r.pos = c.Seq, Position{Path: c.Path, Offset: c.Offset}
 		l.giveBackLocked()
 	}
+	l.read = max(l.read, l.acked)
 	r.drop()
 	l.reading.limit = 0
 }

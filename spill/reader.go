@@ -114,7 +114,7 @@ func (r *reader) lose(end uint64) *loaded {
 	}
 
 	r.seq, r.why, r.part = end, nil, part{}
-	return &loaded{next: lost.First, at: r.pos, lost: lost}
+	return &loaded{next: lost.First, at: r.whyAt, lost: lost}
 }
 
 // decode decodes one chunk. It returns nil if the chunk was not needed, is

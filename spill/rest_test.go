@@ -21,7 +21,6 @@ import (
 // that it had in memory.
 func (r *rig) rest() {
 	r.t.Helper()
-	before := r.log.Memory()
 	if !r.log.Rest() {
 		r.t.Fatal("Rest reports that the store is being read")
 	}
@@ -34,7 +33,6 @@ func (r *rig) rest() {
 	if after := r.log.Memory(); len(after) > 0 {
 		r.t.Errorf("%d buffers are in use after Rest", len(after))
 	}
-	r.isFreed(before)
 }
 
 // isFreed checks that nobody has memory that was in use before. The shared
@@ -92,7 +90,9 @@ func TestALogAtRestHoldsNoMemoryAndLosesNothing(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, r *rig) {
 				tt.use(r)
+				memory := r.log.Memory()
 				r.rest()
+				r.isFreed(memory)
 				if r.sent-r.got != tt.items {
 					t.Fatalf("%d items wait: the test is of no use", r.sent-r.got)
 				}
@@ -398,40 +398,6 @@ func TestRestDoesNotGoBackBehindWhatIsDone(t *testing.T) {
 		r.send(5)
 		r.takeAll()
 		r.close()
-	})
-}
-
-// They hold nothing between them, neither before nor after they are read.
-func TestManyLogsAtRestShareNothingButPools(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		made := spill.NewBuffers()
-		var rigs []*rig
-		for range 50 {
-			r := newRig(t, spill.Config{Keep: true}, storetest.NewMemory())
-			r.open()
-			r.send(600)
-			r.rest()
-			rigs = append(rigs, r)
-		}
-
-		for range 3 {
-			runtime.GC()
-		}
-		before := made()
-		for _, r := range rigs {
-			r.take(1)
-			if r.got != 1 {
-				t.Fatalf("item %d is not at hand", r.got)
-			}
-			synctest.Wait()
-			r.rest()
-			r.takeAll()
-			r.rest()
-			r.close()
-		}
-		if made() == before {
-			t.Error("the pools were not empty: the test is of no use")
-		}
 	})
 }
 

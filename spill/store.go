@@ -73,8 +73,9 @@ type Store interface {
 	Usage() Usage
 
 	// Close ends the store. If keep is false it deletes everything. Otherwise
-	// exactly the items from next up to, not including, end are left: Close
-	// makes them durable, and the next Open returns them. Equal numbers mean
+	// exactly the items from next up to, not including, end are left, but for
+	// skipped numbers: Close makes them durable, and the next Open returns them.
+	// If it finds that some of them are gone its error is a [*CorruptError]. Equal numbers mean
 	// that nothing is known to be left beyond what Append has stored from next
 	// on. keep is what Open was given. Close lets go of locks, files and
 	// goroutines, also if the context has ended: then what was appended is as

@@ -179,6 +179,9 @@ func (l *Log) put(runs []*pending) {
 	for i, p := range runs {
 		l.putLocked(p, i < n)
 	}
+	if e := l.ending; e != nil && n > 0 {
+		e.tries, l.writer.delay = 0, 0 // it makes progress
+	}
 	if err != nil {
 		l.refusedLocked(runs[n], err)
 	} else {

@@ -81,6 +81,13 @@ var equal = cmp.Options{
 	cmp.Exporter(func(reflect.Type) bool { return true }),
 	cmp.Comparer(func(a, b float64) bool { return math.Float64bits(a) == math.Float64bits(b) }),
 	cmp.Comparer(func(a, b reflect.Type) bool { return a == b }),
+	cmp.FilterValues(areFuncs, cmp.Comparer(func(a, b any) bool {
+		return reflect.ValueOf(a).Pointer() == reflect.ValueOf(b).Pointer()
+	})),
+}
+
+func areFuncs(a, b any) bool {
+	return reflect.ValueOf(a).Kind() == reflect.Func && reflect.ValueOf(b).Kind() == reflect.Func
 }
 
 // arrives passes v through c.

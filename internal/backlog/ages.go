@@ -1,15 +1,18 @@
 package backlog
 
-import "time"
+import (
+	"time"
+	"unsafe"
+)
 
 const (
 	minMark  = 10 * time.Millisecond // between two marks
 	manyMark = 512                   // marks, before they are looked through for the first time
 )
 
-// Ages tell when an item was received, to ten milliseconds or, where that is
-// more, to one percent of its age. They hold marks that thin out as they grow
-// old.
+// Ages tell when an item was received: to ten milliseconds while it is in the
+// window; in the log, where that is more, to one percent of its age. They hold
+// marks, of which those of the log thin out as they grow old.
 type ages struct {
 	now   time.Duration // since the start, as the owner last said
 	marks []mark        // oldest first
@@ -23,23 +26,25 @@ type mark struct {
 	at  time.Duration
 }
 
-// received notes that the item seq is received now.
-func (a *ages) received(seq uint64) {
+// received notes that the item seq is received now. The items below logged are
+// in the window.
+func (a *ages) received(seq, logged uint64) {
 	if n := len(a.marks); n > 0 && a.now-a.marks[n-1].at < minMark {
 		return
 	}
 	a.marks = append(a.marks, mark{seq, a.now})
 	if len(a.marks) >= max(a.many, manyMark) {
-		a.thin()
+		a.thin(logged)
 	}
 }
 
-// thin drops marks that stand closer together than a hundredth of their age.
-func (a *ages) thin() {
+// thin drops marks of the log that stand closer together than a hundredth of
+// their age.
+func (a *ages) thin(logged uint64) {
 	kept := a.marks[:1]
 	for i := 1; i < len(a.marks); i++ {
 		last := i+1 == len(a.marks)
-		if !last {
+		if !last && a.marks[i].seq >= logged {
 			next := a.marks[i+1].at
 			if next-kept[len(kept)-1].at <= (a.now-next)/100 {
 				continue
@@ -50,6 +55,11 @@ func (a *ages) thin() {
 
 	a.marks = kept
 	a.many = 2 * len(kept)
+}
+
+// bytes returns the memory that the marks take beyond a KiB.
+func (a *ages) bytes() int64 {
+	return max(0, int64(len(a.marks))*int64(unsafe.Sizeof(mark{}))-1<<10)
 }
 
 // of returns when the item seq was received, since the start, and forgets the

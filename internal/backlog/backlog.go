@@ -27,6 +27,7 @@ type Config[T any] struct {
 	Log       *spill.Log
 	Found     spill.Range // what the log was opened with
 	MaxMemory int64       // bytes of waiting items in memory
+	MayPark   bool        // the codec may refuse items
 	Keep      bool        // what remains at the end is to be kept
 	Skip      bool        // an item that can't be decoded is lost, and does not end the backlog
 	Start     time.Time   // when the pump started; see Tick
@@ -52,10 +53,11 @@ type Backlog[T any] struct {
 	end  uint64 // number of the next item to be received
 	born uint64 // number of the first item that was received, not found in the log
 
-	window window[T]     // the items from head on
-	copied int           // so many of them, the oldest, are in the log too
-	cursor *spill.Cursor // the items behind the window, if they have been handed out
-	logged uint64        // items in the log that have not come into the window
+	window window[T]           // the items from head on
+	copied int                 // so many of them, the oldest, are in the log too
+	cursor *spill.Cursor       // the items behind the window, if they have been handed out
+	torn   *spill.CorruptError // what is lost behind the window, if that is known
+	logged uint64              // items in the log that have not come into the window
 	lot    lot[T]
 
 	settled   uint64 // the log knows that the items below are done
@@ -112,7 +114,7 @@ func (b *Backlog[T]) Push(v T) {
 		b.head = seq
 		b.ages.clear()
 	}
-	b.ages.received(seq)
+	b.ages.received(seq, b.head+uint64(b.window.len()))
 
 	if b.logged > 0 || !b.window.pushWithin(b.windowLimit(), v) {
 		b.spill(v, seq)
@@ -124,10 +126,10 @@ func (b *Backlog[T]) Push(v T) {
 // that may have to be parked once it is full.
 func (b *Backlog[T]) windowLimit() int64 {
 	most := b.cfg.MaxMemory
-	if b.window.mayPark() {
+	if b.cfg.MayPark {
 		most -= most / 4
 	}
-	return min(most, b.cfg.MaxMemory-b.lot.bytes)
+	return min(most, b.cfg.MaxMemory-b.lot.bytes) - b.ages.bytes()
 }
 
 // spill appends the item to the log, or parks it if it can't be encoded.

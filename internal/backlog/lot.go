@@ -28,10 +28,18 @@ func (l *lot[T]) park(seq uint64, v T, sizeOf func(v *T) int64, why error) {
 	l.why = why
 }
 
+// next returns the number of the next item to be taken.
+func (l *lot[T]) next() (seq uint64, ok bool) {
+	if l.items.n == 0 {
+		return 0, false
+	}
+	return l.items.head().seq, true
+}
+
 // take returns the item seq if it is the next that was parked. Its bytes count
 // until it is done.
 func (l *lot[T]) take(seq uint64) (v T, ok bool) {
-	if l.items.n == 0 || l.items.head().seq != seq {
+	if next, ok := l.next(); !ok || next != seq {
 		return v, false
 	}
 

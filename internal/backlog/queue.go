@@ -79,7 +79,10 @@ func (q *queue[E]) pop() {
 	q.at++
 	q.n--
 
-	if q.at == len(b.items) && (b.next != nil || q.at == cap(b.items)) {
+	switch {
+	case q.n == 0 && cap(b.items) > minBlock:
+		q.rest() // a large one is not kept for what may never come
+	case q.at == len(b.items) && (b.next != nil || q.at == cap(b.items)):
 		q.shrink()
 	}
 }

@@ -1,8 +1,10 @@
 package backlog
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"unsafe"
 
 	"example.com/hopper/spill"
 )
@@ -16,24 +18,27 @@ const burst = 128
 func (b *Backlog[T]) refill() bool {
 	for b.window.len() == 0 && b.logged > 0 && b.broken == nil {
 		if !b.advance() {
-			return false
+			break
 		}
 		b.decodeSome()
 	}
 	return b.window.len() > 0
 }
 
-// advance makes the cursor stand at the log's oldest item. It reports whether
-// that is at hand.
+// advance makes the cursor stand at the log's oldest item. It reports false if
+// that is not at hand, or is no longer needed.
 func (b *Backlog[T]) advance() bool {
 	for b.cursor == nil || b.cursor.Left == 0 {
-		c, lost := b.log.Next(b.head)
-		b.cursor = c
-		if lost != nil {
-			b.head = lost.First + lost.Items
-			b.lose(lost.Items, lost)
+		lost := b.torn
+		if lost == nil {
+			b.cursor, lost = b.log.Next(b.head)
 		}
-		if c == nil && (lost == nil || b.logged == 0) {
+		if lost != nil {
+			b.suffer(lost)
+		} else if b.cursor == nil {
+			return false
+		}
+		if b.window.len() > 0 || b.logged == 0 {
 			return false
 		}
 	}
@@ -43,6 +48,35 @@ func (b *Backlog[T]) advance() bool {
 		b.stored = b.cursor.Stored
 	}
 	return true
+}
+
+// suffer accounts for items of the log that are lost. Those among them that are
+// parked are not: the first comes into the window, and what is lost behind it
+// waits until that is delivered.
+func (b *Backlog[T]) suffer(lost *spill.CorruptError) {
+	b.torn = nil
+	end := lost.First + lost.Items
+	seq, ok := b.lot.next()
+	if !ok || seq < lost.First || seq >= end {
+		b.head = end
+		b.lose(lost.Items, lost)
+		return
+	}
+
+	if before := *lost; seq > lost.First {
+		before.Items = seq - lost.First
+		b.lose(before.Items, &before)
+	}
+	if behind := *lost; seq+1 < end {
+		behind.First, behind.Items = seq+1, end-seq-1
+		b.torn = &behind
+	}
+
+	v, _ := b.lot.take(seq)
+	b.head = seq
+	b.window.push(v)
+	b.logged--
+	b.copied++
 }
 
 // decodeSome moves a few items from the cursor to the empty window. It stops at
@@ -126,8 +160,9 @@ func (b *Backlog[T]) encode(dst []byte, v T) (buf []byte, err error) {
 		}
 	}()
 	buf, err = b.cfg.Codec.Append(dst, v)
-	if err == nil && len(buf) < len(dst) {
-		err = errors.New("the codec does not append: it returned less than it was given")
+	moved := unsafe.SliceData(buf) != unsafe.SliceData(dst)
+	if err == nil && (len(buf) < len(dst) || moved && !bytes.HasPrefix(buf, dst)) {
+		err = errors.New("the codec does not append: it returned something else than it was given")
 	}
 	return buf, err
 }

@@ -19,10 +19,6 @@ type window[T any] struct {
 	repeats bool                          // size says the same again when the item is popped
 }
 
-// mayPark reports whether there may be items that can't be encoded, as far as
-// their type tells.
-func (w *window[T]) mayPark() bool { return w.size != nil && !w.repeats }
-
 const sizeBytes = 8 // of a place in window.sizes
 
 func newWindow[T any](limit int64) window[T] {

@@ -803,11 +803,22 @@ func storeRefused(f *faulty, m *Memory) {
 	}
 }
 
+// vouchBetween takes every number that was skipped for one that is missing.
+func vouchBetween(m *Memory) {
+	at := m.pieces[0].first
+	for _, p := range slices.Clone(m.pieces) {
+		if p.first > at {
+			m.insertLocked(&piece{name: "memory", first: at, end: p.first, missing: errMissing})
+		}
+		at = max(at, p.end)
+	}
+}
+
 func vouchForAll(f *faulty, m *Memory) {
 	f.open = func(ctx context.Context, label string, keep bool) (spill.Range, error) {
 		m.mu.Lock()
 		if m.dirty && len(m.pieces) > 0 {
-			m.vouchLocked(receipt{m.pieces[0].first, m.last})
+			vouchBetween(m)
 		}
 		m.mu.Unlock()
 		return f.Store.Open(ctx, label, keep)

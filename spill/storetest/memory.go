@@ -192,12 +192,13 @@ func (m *Memory) adoptLocked() spill.Range {
 	return r
 }
 
-// vouchLocked puts a stand-in for everything that a receipt says to be left and
-// that is not there.
+// vouchLocked puts a stand-in for what a receipt says to be left and that is not
+// there, in front of the first piece and behind the last. Between pieces numbers
+// were skipped.
 func (m *Memory) vouchLocked(left receipt) {
 	at := left.next
-	for _, p := range slices.Clone(m.pieces) {
-		if until := min(p.first, left.end); until > at {
+	for i, p := range slices.Clone(m.pieces) {
+		if until := min(p.first, left.end); i == 0 && until > at {
 			m.insertLocked(&piece{name: "memory", first: at, end: until, missing: errMissing})
 		}
 		at = max(at, p.end)
@@ -519,6 +520,7 @@ func (s *memoryStore) Close(ctx context.Context, keep bool, next, end uint64) er
 		return nil
 	}
 	m.left, m.done = &receipt{next, end}, next
+	m.last = max(m.last, next)
 	m.trimLocked(next)
 	if next < end {
 		m.cutLocked(end)
