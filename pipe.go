@@ -215,26 +215,43 @@ func (c *config) openError(err error) error {
 	return fmt.Errorf("hopper: use %s: %w", where, err)
 }
 
-// explain says why the pump does not receive, and what to do about it. It is
-// empty if err is nil.
-func (c *config) explain(err error) string {
+// explain says why the pump does not receive, and what to do about it. The kind
+// is what stays the same when that recurs. Both are empty if err is nil.
+func (c *config) explain(err error) (kind, reason string) {
 	parked := (*backlog.ParkedError)(nil)
 	switch {
 	case err == nil:
-		return ""
+		return "", ""
 	case errors.As(err, &parked):
-		return fmt.Sprintf("%v: it goes on when they are delivered; "+
+		reason = fmt.Sprintf("%v: it goes on when they are delivered; "+
 			"raise MaxMemory for more of them", err)
 	case errors.Is(err, spill.ErrHung):
-		return "the disk does not answer: it goes on as soon as the disk does"
+		reason = "the disk does not answer: it goes on as soon as the disk does"
 	case errors.Is(err, segment.ErrKeepFree):
-		return "KeepFree is reached: it goes on when the disk has more free space; " +
+		reason = "KeepFree is reached: it goes on when the disk has more free space; " +
 			"free some, or lower KeepFree"
+	case errors.Is(err, spill.ErrFull) && c.store != nil:
+		reason = "the store's limit is reached: it goes on when items have been delivered"
 	case errors.Is(err, spill.ErrFull):
-		return "MaxDisk is reached: it goes on when items have been delivered; " +
+		reason = "MaxDisk is reached: it goes on when items have been delivered; " +
 			"raise MaxDisk for a longer backlog"
+	default:
+		return innermost(err).Error(), fmt.Sprintf("the disk refuses: %v: "+
+			"it is tried again every second", err)
 	}
-	return fmt.Sprintf("the disk refuses: %v: it is tried again every second", err)
+	return reason, reason
+}
+
+// innermost returns the error that err wraps, without the path that one of the
+// file system has around it.
+func innermost(err error) error {
+	for {
+		inner := errors.Unwrap(err)
+		if inner == nil {
+			return err
+		}
+		err = inner
+	}
 }
 
 // An Option changes a default of [Pipe].
@@ -634,7 +651,7 @@ func (b *blocked) why() string {
 // A stall is the loop's view of that, and of what the log says of it.
 type stall struct {
 	now  *blocked             // nil: never was
-	told map[string]time.Time // when each reason was last logged
+	told map[string]time.Time // when each kind of reason was last logged
 	open bool                 // the log's last word is that the pump is not receiving
 }
 
@@ -645,7 +662,7 @@ func (s *stall) set(opts *config, err error, stopped bool) {
 	if err == nil && s.now.why() == "" {
 		return
 	}
-	reason := opts.explain(err)
+	kind, reason := opts.explain(err)
 	if reason == s.now.why() {
 		return
 	}
@@ -664,11 +681,11 @@ func (s *stall) set(opts *config, err error, stopped bool) {
 	if errors.As(err, new(*backlog.ParkedError)) {
 		level = slog.LevelError // more time will not help
 	}
-	s.tell(opts.logger, level, now)
+	s.tell(opts.logger, level, kind, now)
 }
 
 // tell logs the change, unless it is one of many.
-func (s *stall) tell(logger *slog.Logger, level slog.Level, now time.Time) {
+func (s *stall) tell(logger *slog.Logger, level slog.Level, kind string, now time.Time) {
 	reason := s.now.reason
 	if reason == "" {
 		if s.open {
@@ -678,13 +695,13 @@ func (s *stall) tell(logger *slog.Logger, level slog.Level, now time.Time) {
 		return
 	}
 
-	if last, told := s.told[reason]; told && now.Sub(last) < sayAgain {
+	if last, told := s.told[kind]; told && now.Sub(last) < sayAgain {
 		return
 	}
 	if s.told == nil || len(s.told) >= maxReasons {
 		s.told = make(map[string]time.Time)
 	}
-	s.told[reason], s.open = now, true
+	s.told[kind], s.open = now, true
 	logger.Log(context.Background(), level,
 		"hopper: not receiving: what waits is delivered meanwhile", "reason", reason)
 }

@@ -1299,7 +1299,7 @@ func TestALimitIsToldOnceAndEndsByItself(t *testing.T) {
 			opts: []hopper.Option{hopper.KeepFree(1 << 60)},
 		},
 		{
-			name: "a store's limit", reason: "MaxDisk is reached",
+			name: "a store's limit", reason: "the store's limit is reached",
 			start: func(m *storetest.Memory) { m.SetLimit(64 << 10) },
 			stop:  func(m *storetest.Memory) { m.SetLimit(-1) },
 		},

@@ -225,9 +225,12 @@ func (l *loop[T]) received(v T, ok bool) {
 
 // wait blocks until something can be done. An arm whose channel is nil is off.
 func (l *loop[T]) wait() {
-	if l.pace.patient {
+	switch {
+	case l.pace.patient:
 		l.waitForOut()
 		return
+	case l.stopped && l.accepting():
+		return // in's buffer is empty by now: nobody will send what is waited for
 	}
 
 	var out chan<- T

@@ -102,6 +102,16 @@ func (p *pending) pack(tag uint32, dst []byte) {
 	}
 }
 
+// unparked returns how many of the items from seq on are not parked.
+func (p *pending) unparked(seq uint64) (items uint64) {
+	for c := p.cursor(min(seq, p.end())); c.Left > 0; c.Advance() {
+		if _, parked := c.Item(); !parked {
+			items++
+		}
+	}
+	return items
+}
+
 // batch returns the run as the store gets it.
 func (p *pending) batch(tag uint32) *Batch {
 	return &Batch{First: p.first, Items: p.items, tag: tag, buf: p.buf, packed: p.packed}
@@ -116,9 +126,6 @@ type loaded struct {
 	stored time.Time
 	lost   *CorruptError
 }
-
-// notice reports whether it only tells of damage that has cost nothing.
-func (r *loaded) notice() bool { return r.lost != nil && r.lost.Items == 0 }
 
 // A Cursor walks the items of a run. It is for one goroutine.
 type Cursor struct {

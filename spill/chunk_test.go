@@ -155,8 +155,10 @@ func TestTheDocumentedBytesAreUnderstood(t *testing.T) {
 	}{
 		{"compressed", goldenCompressed, goldenPayload()},
 		{"uncompressed", goldenUncompressed, goldenPayload()},
-		{"a parked and an empty item", goldenParked, Payload{42, 0, 2, testTag, []byte{0x80, 0, 0}}},
-		{"the first part", goldenParts[0], Payload{42, 0, 0, testTag, []byte("\xe8\xff\x03" + x[3:])}},
+		{"a parked and an empty item", goldenParked,
+			Payload{42, 0, 2, testTag, []byte{0x80, 0, 0}}},
+		{"the first part", goldenParts[0],
+			Payload{42, 0, 0, testTag, []byte("\xe8\xff\x03" + x[3:])}},
 		{"the last part", goldenParts[1], Payload{42, maxFrames, 1, testTag, []byte("xxx")}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -177,7 +179,8 @@ func TestChunksAreAStreamThatSnappyReads(t *testing.T) {
 	stream = append(stream, "\xff\x06\x00\x00sNaPpY"...)
 
 	for i, item := range [][]byte{
-		[]byte("hello"), nil, randomBytes(1, 100), randomBytes(2, 65500), bytes.Repeat([]byte("ab"), 99_999),
+		[]byte("hello"), nil, randomBytes(1, 100), randomBytes(2,
+			65500), bytes.Repeat([]byte("ab"), 99_999),
 		randomBytes(3, 200_000),
 	} {
 		b := NewBatch(testLabel, uint64(i), item)
@@ -216,7 +219,8 @@ func boundarySizes() (sizes []int) {
 func TestItemsOfEverySizeAroundTheBoundariesComeBack(t *testing.T) {
 	for _, size := range boundarySizes() {
 		for name, item := range map[string][]byte{
-			"random": randomBytes(byte(size), size), "compressible": bytes.Repeat([]byte("x"), size),
+			"random": randomBytes(byte(size), size), "compressible": bytes.Repeat([]byte("x"),
+				size),
 		} {
 			b := NewBatch(testLabel, 7, item)
 			if got, want := b.FrameBytes(), int64(len(framesOf(item))); got != want {
@@ -294,7 +298,8 @@ func TestWhatCanNotBeShrunkByAnEighthIsStoredAsItIs(t *testing.T) {
 			want = typeCompressed
 		}
 		if got := appendChunk(nil, raw, false); got[0] != want {
-			t.Fatalf("%d bytes that shrink to %d: chunk type %d, want %d", len(raw), packed, got[0], want)
+			t.Fatalf("%d bytes that shrink to %d: chunk type %d, want %d", len(raw), packed,
+				got[0], want)
 		}
 		if want == typeCompressed {
 			return
@@ -437,7 +442,8 @@ func claiming(size uint64) []byte {
 
 func TestImplausibleSizesAreRefusedBeforeAnythingIsAllocated(t *testing.T) {
 	buf := make([]byte, maxPayload)
-	for _, size := range []uint64{0, payloadHeaderLen - 1, maxPayload + 1, math.MaxUint32, 1 << 40} {
+	for _, size := range []uint64{0, payloadHeaderLen - 1, maxPayload + 1, math.MaxUint32,
+		1 << 40} {
 		chunk := claiming(size)
 		var err error
 		allocs := testing.AllocsPerRun(10, func() { _, err = DecodeChunk(buf, chunk) })
@@ -480,7 +486,8 @@ func TestMalformedPayloadsAreRefused(t *testing.T) {
 
 		{"the largest number", Payload{First: MaxSeq - 1, Count: 1, Frames: []byte{0}}, true},
 		{"a number too large", Payload{First: MaxSeq, Count: 1, Frames: []byte{0}}, false},
-		{"a number too large at the end", Payload{First: MaxSeq - 1, Count: 2, Frames: []byte{0, 0}},
+		{"a number too large at the end",
+			Payload{First: MaxSeq - 1, Count: 2, Frames: []byte{0, 0}},
 			false},
 		{"a number that overflows", Payload{First: math.MaxUint64, Count: 2, Frames: []byte{0, 0}},
 			false},
@@ -488,7 +495,8 @@ func TestMalformedPayloadsAreRefused(t *testing.T) {
 		{"a first part", Payload{Frames: []byte("x")}, true},
 		{"a part", Payload{Offset: 100, Frames: []byte("x")}, true},
 		{"a last part", Payload{Offset: 100, Count: 1, Frames: []byte("x")}, true},
-		{"a part with the ends of two items", Payload{Offset: 100, Count: 2, Frames: []byte("x")}, false},
+		{"a part with the ends of two items",
+			Payload{Offset: 100, Count: 2, Frames: []byte("x")}, false},
 		{"an empty part", Payload{Offset: 100}, false},
 		{"an empty first part", Payload{}, false},
 	} {

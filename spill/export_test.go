@@ -9,12 +9,10 @@ import (
 // else shows it.
 const (
 	Reserve    = reserve
-	WriteSize  = writeSize
 	MemHigh    = memHigh
 	MemLimit   = memLimit
 	ReadyLimit = readyLimit
 	MaxPacked  = maxPacked
-	MaxPackers = maxPackers
 	PlainRun   = plainRun
 	MaxFrames  = maxFrames
 	FramesAt   = framesAt

@@ -48,7 +48,7 @@ func (e *ending) progress() {
 // lose gives up a run that the store has refused.
 func (e *ending) lose(p *pending, acked uint64, err error) {
 	p.state = stored
-	e.unsaved += p.end() - min(max(p.first, acked), p.end())
+	e.unsaved += p.unparked(acked)
 	if e.err == nil || !strings.Contains(e.err.Error(), err.Error()) { // it says the same to each
 		e.err = errors.Join(e.err, err)
 	}
@@ -94,7 +94,7 @@ func (l *Log) finishLocked(ctx context.Context) {
 
 // Left says how a log has ended.
 type Left struct {
-	Unsaved uint64 // items that were to be kept and could not be stored
+	Unsaved uint64 // items that were to be kept and could not be stored, parked ones aside
 	Err     error  // why, or what else went wrong
 }
 
@@ -135,7 +135,7 @@ func (l *Log) Close(ctx context.Context, next uint64) Left {
 	left := Left{e.unsaved, errors.Join(e.err, ErrHung)}
 	for _, p := range l.mem {
 		if l.cfg.Keep {
-			left.Unsaved += p.end() - min(max(p.first, next), p.end())
+			left.Unsaved += p.unparked(next)
 		}
 	}
 	return left

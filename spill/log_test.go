@@ -90,7 +90,8 @@ func newRig(t testing.TB, cfg spill.Config, m *storetest.Memory) *rig {
 	if r.cfg.Label == "" {
 		r.cfg.Label = "test"
 	}
-	r.cfg.Logger = slog.New(slog.NewTextHandler(&r.said, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	r.cfg.Logger = slog.New(slog.NewTextHandler(&r.said,
+		&slog.HandlerOptions{Level: slog.LevelDebug}))
 	t.Cleanup(r.abandon)
 	return r
 }
@@ -196,7 +197,7 @@ func (r *rig) next() bool {
 	c, lost := r.log.Next(r.got)
 	r.cursor = c
 	if lost != nil {
-		if lost.First < r.got || c != nil {
+		if lost.First != r.got || c != nil {
 			r.t.Fatalf("%v, but item %d is to come", lost, r.got)
 		}
 		r.lost = append(r.lost, lost)
@@ -264,7 +265,8 @@ func (r *rig) reopen() {
 	got, sent := r.got, r.sent
 	r.close()
 	found := r.open()
-	if found.Crashed || found.Items != sent-got || found.Items > 0 && (found.Next != got || found.End != sent) {
+	if found.Crashed || found.Items != sent-got || found.Items > 0 &&
+		(found.Next != got || found.End != sent) {
 		r.t.Fatalf("Open found %+v, want items %d to %d", found, got, sent)
 	}
 	r.got, r.sent = got, sent
@@ -322,7 +324,8 @@ func TestANextItemComesFromMemoryWithoutAWrite(t *testing.T) {
 				r.calls(storetest.Append, 0)
 				r.calls(storetest.Read, 0)
 				if c := r.cursor; c.Path != "" || c.Offset != 0 || !c.Stored.IsZero() {
-					t.Errorf("an item that never left memory is said to be at %s:%d since %v", c.Path, c.Offset, c.Stored)
+					t.Errorf("an item that never left memory is said to be at %s:%d since %v",
+						c.Path, c.Offset, c.Stored)
 				}
 				r.close()
 			})
@@ -374,14 +377,16 @@ func TestTheReserveIsNotWritten(t *testing.T) {
 			r.size = sized(tt.size)
 			r.send(5) // the last is the tail
 			if h := r.held(); h.Chunks != (4-tt.want)*spill.BufSize {
-				t.Errorf("runs of %d bytes: in memory %+v, want %d that are not packed", tt.size, h, tt.want)
+				t.Errorf("runs of %d bytes: in memory %+v, want %d that are not packed", tt.size,
+					h, tt.want)
 			}
 		})
 	}
 }
 
 func TestItemsComeFromTheStoreInOrder(t *testing.T) {
-	for _, size := range []int{0, 1, 100, 1000, 65_508, 65_509, 65_510, 65_512, 65_513, 200_000, 1 << 20} {
+	for _, size := range []int{0, 1, 100, 1000, 65_508, 65_509, 65_510, 65_512, 65_513, 200_000,
+		1 << 20} {
 		t.Run(fmt.Sprint(size, " bytes"), func(t *testing.T) {
 			inBubble(t, func(t *testing.T, r *rig) {
 				r.size = func(seq uint64) int {
@@ -405,7 +410,8 @@ func TestItemsComeFromTheStoreInOrder(t *testing.T) {
 }
 
 func TestItemsKeepTheirOrderThroughMemoryAndStore(t *testing.T) {
-	for _, latency := range []time.Duration{0, 5 * time.Millisecond, 50 * time.Millisecond, time.Second} {
+	for _, latency := range []time.Duration{0, 5 * time.Millisecond, 50 * time.Millisecond,
+		time.Second} {
 		t.Run(latency.String(), func(t *testing.T) {
 			inBubble(t, func(t *testing.T, r *rig) {
 				rnd := rand.New(rand.NewPCG(1, 2))
@@ -490,8 +496,10 @@ func TestAParkedItemKeepsItsPlace(t *testing.T) {
 			}
 			for ; c.Left > 0; c.Advance() {
 				b, p := c.Item()
-				if c.Seq != seq || p != parked(seq) || !p && !bytes.Equal(b, item(seq, int(seq%300))) || p && len(b) > 0 {
-					t.Fatalf("item %d where %d is to come: parked %v, %d bytes", c.Seq, seq, p, len(b))
+				if c.Seq != seq || p != parked(seq) || !p &&
+					!bytes.Equal(b, item(seq, int(seq%300))) || p && len(b) > 0 {
+					t.Fatalf("item %d where %d is to come: parked %v, %d bytes", c.Seq, seq, p,
+						len(b))
 				}
 				seq++
 			}
@@ -505,7 +513,8 @@ func TestAParkedItemKeepsItsPlace(t *testing.T) {
 // moved.
 func TestFramesOfChangingLengthsFollowEachOther(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
-		sizes := []int{0, 127, 128, 0, 16_383, 16_384, 5, 16_384, 127, 128, 1, 40_000, 0, 30_000, 65_509, 0, 70_000, 1}
+		sizes := []int{0, 127, 128, 0, 16_383, 16_384, 5, 16_384, 127, 128, 1, 40_000, 0, 30_000,
+			65_509, 0, 70_000, 1}
 		r.size = func(seq uint64) int { return sizes[int(seq)%len(sizes)] }
 		for range 40 {
 			r.send(len(sizes))
@@ -528,7 +537,8 @@ func TestRunsAreFilledToTheLastByte(t *testing.T) {
 			r.send(20)
 			for range 2 {
 				if !r.next() || r.cursor.Left != tt.want {
-					t.Fatalf("items of %d bytes: a run has %d, want %d", tt.size, r.cursor.Left, tt.want)
+					t.Fatalf("items of %d bytes: a run has %d, want %d", tt.size, r.cursor.Left,
+						tt.want)
 				}
 				r.take(tt.want)
 			}
@@ -540,9 +550,9 @@ func TestRunsAreFilledToTheLastByte(t *testing.T) {
 
 func TestALargeItemIsARunOfItsOwn(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
-		r.size = func(seq uint64) int { return []int{100_000, 100_000, 10, 100_000, 10, 10}[seq] }
+		r.size = func(seq uint64) int { return []int{70_000, 70_000, 10, 70_000, 10, 10}[seq] }
 		r.send(6)
-		if h := r.held(); h.Runs < 300_000+spill.BufSize || h.Runs > 600_000+spill.BufSize {
+		if h := r.held(); h.Runs != 4*spill.BufSize {
 			t.Errorf("in memory: %+v, want three large runs and a small one", h)
 		}
 		var got []int
@@ -553,8 +563,7 @@ func TestALargeItemIsARunOfItsOwn(t *testing.T) {
 		if diff := cmp.Diff([]int{1, 1, 1, 1, 2}, got); diff != "" {
 			t.Errorf("items of the runs (-want +got):\n%s", diff)
 		}
-		r.log.Ack(r.got)
-		r.calls(storetest.Append, 1)
+		r.close()
 	})
 }
 
@@ -645,7 +654,8 @@ func TestLittleIsReadAheadUntilTheFirstIsTaken(t *testing.T) {
 
 			r.take(1)
 			synctest.Wait()
-			if h := r.held(); h.Ahead < 3*spill.BufSize || h.Ahead > spill.ReadyLimit/65536*spill.BufSize {
+			if h := r.held(); h.Ahead < 3*spill.BufSize ||
+				h.Ahead > spill.ReadyLimit/65536*spill.BufSize {
 				t.Errorf("read ahead of a user that takes some: %+v", h)
 			}
 			r.takeAll()
@@ -895,7 +905,8 @@ func TestAStoreThatHangsIsARefusalAfterASecond(t *testing.T) {
 				h := r.held()
 				r.takeAll()
 				if r.held().Runs > 0 {
-					t.Errorf("what a hung store holds up is not delivered: %+v, then %+v", h, r.held())
+					t.Errorf("what a hung store holds up is not delivered: %+v, then %+v", h,
+						r.held())
 				}
 				resume()
 				synctest.Wait()
@@ -945,7 +956,8 @@ func TestAppendsToASlowStoreOverlap(t *testing.T) {
 }
 
 func TestLargeItemsAreTakenInTheirTurnUnderRefusal(t *testing.T) {
-	for _, size := range []int{spill.MaxFrames + 1, spill.Reserve, spill.MemLimit - 1, spill.MemLimit, 3 << 20} {
+	for _, size := range []int{spill.MaxFrames + 1, spill.Reserve, spill.MemLimit - 1,
+		spill.MemLimit, 3 << 20} {
 		for _, keep := range []bool{true, false} {
 			t.Run(fmt.Sprint(size, " bytes, keep ", keep), func(t *testing.T) {
 				inBubbleWith(t, spill.Config{Keep: keep}, func(t *testing.T, r *rig) {
@@ -1021,7 +1033,8 @@ func TestAckGivesSpaceBackAsSoonAsThereIsSome(t *testing.T) {
 			synctest.Wait()
 			after := r.log.Usage()
 			if r.got < before.TrimAt && r.m.Calls(storetest.Trim) != trims {
-				t.Errorf("Trim of the items below %d, though it frees nothing before %d", r.got, before.TrimAt)
+				t.Errorf("Trim of the items below %d, though it frees nothing before %d", r.got,
+					before.TrimAt)
 			}
 			if after.TrimAt <= r.got {
 				t.Errorf("the items below %d are done, and the store takes %+v", r.got, after)
@@ -1197,7 +1210,8 @@ func TestAHungLogHoldsBoundedMemory(t *testing.T) {
 				// A run may be only half full, where the next item did not fit.
 				h := r.held()
 				runs := 2*spill.MemLimit/spill.MaxBuf + 1
-				if h.Runs > runs*spill.BufSize || h.Chunks > spill.MaxPacked*spill.BufSize || h.Ahead > 0 {
+				if h.Runs > runs*spill.BufSize || h.Chunks > spill.MaxPacked*spill.BufSize ||
+					h.Ahead > 0 {
 					t.Errorf("in memory: %+v, want at most %d runs and %d chunks of %d bytes",
 						h, runs, spill.MaxPacked, spill.BufSize)
 				}
@@ -1206,8 +1220,8 @@ func TestAHungLogHoldsBoundedMemory(t *testing.T) {
 	}
 }
 
-func TestOneGoroutineAppendsWhileAnotherIsNeverNeeded(t *testing.T) {
-	// A goroutine of the user's beside those of the log, for the race detector.
+// A goroutine of the user's beside those of the log, for the race detector.
+func TestUsageMayBeCalledFromAnotherGoroutine(t *testing.T) {
 	m := storetest.NewMemory()
 	r := newRig(t, spill.Config{Keep: true}, m)
 	r.open()

@@ -335,6 +335,10 @@ func (m *model) skipped(seq uint64) bool {
 	return !ok
 }
 
+// parked reports whether the item stayed with its owner, who has to look after
+// it if the log could not store its placeholder.
+func (m *model) parked(seq uint64) bool { return m.truth[seq] == nil }
+
 // done says that the n oldest items are.
 func (m *model) done(n int) {
 	n = min(n, m.window)
@@ -486,7 +490,7 @@ func (m *model) adopt(found spill.Range, before []uint64, missing uint64) {
 	gone := uint64(0)
 	for _, seq := range before {
 		there := found.Next <= seq && seq < found.End && m.isStored(seq)
-		if !there && !m.mayLose(seq) && !m.unsure[seq] {
+		if !there && !m.mayLose(seq) && !m.unsure[seq] && !m.parked(seq) {
 			gone++
 		}
 		if !m.isStored(seq) {
@@ -523,7 +527,7 @@ func (m *model) crash() {
 
 	var lost uint64
 	for _, seq := range m.queue {
-		if !m.isStored(seq) {
+		if !m.isStored(seq) && !m.parked(seq) {
 			lost++ // it was in memory only
 		}
 	}
@@ -600,9 +604,12 @@ func modelConfig(seed int) (keep bool, limit int64) {
 }
 
 func FuzzLog(f *testing.F) {
-	f.Add(byte(1), []byte("\x00\x3f\x03\x0f\x03\x0f\x03\x0f\x03\x0f\x06\x20\x07\x20\x0c\x00\x07\x20\x12\x00\x07\xff\x0b\xff"))
-	f.Add(byte(5), []byte("\x03\x0f\x03\x0f\x03\x0f\x03\x0f\x0f\x06\x03\x0f\x0d\xff\x07\x20\x11\x00\x13\x00\x07\xff"))
-	f.Add(byte(2), []byte("\x06\xff\x06\xff\x06\xff\x10\x00\x07\x01\x10\x01\x07\x01\x10\x02\x12\x00\x07\xff"))
+	f.Add(byte(1),
+		[]byte("\x00\x3f\x03\x0f\x03\x0f\x03\x0f\x03\x0f\x06\x20\x07\x20\x0c\x00\x07\x20\x12\x00\x07\xff\x0b\xff"))
+	f.Add(byte(5),
+		[]byte("\x03\x0f\x03\x0f\x03\x0f\x03\x0f\x0f\x06\x03\x0f\x0d\xff\x07\x20\x11\x00\x13\x00\x07\xff"))
+	f.Add(byte(2),
+		[]byte("\x06\xff\x06\xff\x06\xff\x10\x00\x07\x01\x10\x01\x07\x01\x10\x02\x12\x00\x07\xff"))
 	f.Fuzz(func(t *testing.T, seed byte, ops []byte) {
 		if len(ops) > 300 {
 			return

@@ -63,7 +63,8 @@ func TestRunsArePackedWhileTheLogKeepsUp(t *testing.T) {
 			r.send(60)
 		}
 		if n := bytes.Count(s.types, []byte{1}); n > len(s.types)*2/3 || len(s.types) < 50 {
-			t.Errorf("%d of %d chunks are stored uncompressed, though half of the items shrink", n, len(s.types))
+			t.Errorf("%d of %d chunks are stored uncompressed, though half of the items shrink",
+				n, len(s.types))
 		}
 		r.takeAll()
 		r.close()
@@ -92,7 +93,8 @@ func TestRunsAreStoredPlainWhereMemoryFillsAndThereIsSpaceToSpare(t *testing.T) 
 		{"much is stored already", runs, spill.Usage{Bytes: 256 << 20, Limit: -1}, 0},
 		{"nearly as much is stored already", runs, spill.Usage{Bytes: 256<<20 - 1, Limit: -1}, 1},
 		{"a quarter of the limit is used", runs, spill.Usage{Bytes: 1 << 20, Limit: 4 << 20}, 0},
-		{"less than a quarter of the limit is used", runs, spill.Usage{Bytes: 1<<20 - 1, Limit: 4 << 20}, 1},
+		{"less than a quarter of the limit is used", runs,
+			spill.Usage{Bytes: 1<<20 - 1, Limit: 4 << 20}, 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			inBubbleWithProbe(t, func(t *testing.T, r *rig, s *probe) {

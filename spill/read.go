@@ -118,8 +118,8 @@ func (l *Log) readFailed(err error) {
 func (l *Log) unreadLocked() {
 	r := &l.reading.r
 	kept := 0
-	for kept < len(l.ready) && l.ready[kept].notice() {
-		kept++ // the store does not tell it again
+	for kept < len(l.ready) && l.ready[kept].lost != nil {
+		kept++ // it takes no buffer, and would not be told again, or not as well
 	}
 	if ahead := l.ready[kept:]; len(ahead) > 0 {
 		l.read, r.pos = ahead[0].next, ahead[0].at

@@ -80,6 +80,10 @@ func (r *reader) read(ctx context.Context) (lost *loaded, err error) {
 		return nil, err
 	}
 
+	if ext.Err != nil && ext.End == 0 {
+		return r.notice(ext), nil
+	}
+
 	skipped := ext.First > r.seq
 	r.seq = max(r.seq, ext.First)
 	r.rest, r.pos, r.last, r.time = ext.Chunks, ext.At, ext.End, ext.Stored
@@ -87,13 +91,17 @@ func (r *reader) read(ctx context.Context) (lost *loaded, err error) {
 		r.note(ext.Err, ext.At)
 	}
 
-	switch {
-	case ext.End > r.seq || skipped || len(ext.Chunks) > 0:
+	if ext.End > r.seq || skipped || len(ext.Chunks) > 0 {
 		return nil, nil
-	case ext.Err != nil:
-		return r.lose(r.seq), nil // nothing but the notice
 	}
 	return nil, errors.New("internal error: the store has nothing where it should have items")
+}
+
+// notice reports damage that has cost no item.
+func (r *reader) notice(ext Extent) *loaded {
+	return &loaded{next: r.seq, at: r.pos, lost: &CorruptError{
+		Path: ext.At.Path, Offset: ext.At.Offset, First: r.seq, Err: ext.Err,
+	}}
 }
 
 // note keeps the first reason for what may turn out to be lost.

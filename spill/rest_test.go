@@ -66,9 +66,11 @@ func TestALogAtRestHoldsNoMemoryAndLosesNothing(t *testing.T) {
 			r.cursor = nil
 			synctest.Wait()
 		}, 3000},
-		{"several runs are read ahead", func(r *rig) { r.send(3000); r.take(1000); synctest.Wait() }, 2000},
+		{"several runs are read ahead",
+			func(r *rig) { r.send(3000); r.take(1000); synctest.Wait() }, 2000},
 		{"a cursor from memory is half used", func(r *rig) { r.send(100); r.take(30) }, 70},
-		{"a cursor from the store is half used", func(r *rig) { r.send(3000); r.take(30); synctest.Wait() }, 2970},
+		{"a cursor from the store is half used",
+			func(r *rig) { r.send(3000); r.take(30); synctest.Wait() }, 2970},
 		{"a cursor is used up", func(r *rig) { r.send(70); r.take(64); r.log.Ack(r.got) }, 6},
 		{"all is done", func(r *rig) { r.send(3000); r.takeAll() }, 0},
 		{"a large item waits", func(r *rig) { r.size = sized(300_000); r.send(3) }, 3},
@@ -333,6 +335,23 @@ func TestRestDoesNotChangeWhatIsLostAndWhy(t *testing.T) {
 	if diff := cmp.Diff(want, describe(true)); diff != "" {
 		t.Errorf("losses (-without Rest +with it):\n%s", diff)
 	}
+}
+
+// What was read ahead of a loss, and the rest of the cursor, come before it.
+func TestRestDoesNotMoveALossForward(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		r.send(2000)
+		r.reopen()
+		r.m.Corrupt(70) // the second run
+		r.take(30)
+		synctest.Wait()
+		r.rest()
+		r.takeAll()
+		if len(r.lost) != 1 || r.lost[0].First != 65 || r.lost[0].Items != 65 {
+			t.Errorf("lost: %v, want items 65 to 129", r.lost)
+		}
+		r.close()
+	})
 }
 
 // A store tells of damage that has cost nothing only once.

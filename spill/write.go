@@ -164,13 +164,12 @@ func (l *Log) put(runs []*pending) {
 		batches[i] = p.batch(l.tag)
 	}
 	n, err := l.store.Append(l.ctx, batches)
+	n = min(max(n, 0), len(runs))
 	switch {
-	case n < 0 || n > len(runs):
-		panic("internal error: the store has stored other batches than it was given")
 	case n == len(runs):
 		err = nil
 	case err == nil:
-		err = errors.New("spill: internal error: the store gives no reason")
+		err = errors.New("spill: the store refuses items without a reason")
 	}
 
 	l.mu.Lock()

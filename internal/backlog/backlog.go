@@ -79,12 +79,22 @@ func New[T any](cfg Config[T]) *Backlog[T] {
 	b := &Backlog[T]{
 		cfg: cfg, log: cfg.Log,
 		head: cfg.Found.Next, end: cfg.Found.End, born: cfg.Found.End,
-		window: newWindow[T](cfg.MaxMemory), logged: cfg.Found.Items, stored: cfg.Found.Oldest,
+		window: newWindow[T](cfg.MaxMemory), logged: cfg.Found.Items,
 		unsettled: cfg.Found.Items > 0,
 		losses:    losses{logger: cfg.Logger}, faults: faults{keep: cfg.Keep, logger: cfg.Logger},
 	}
+	b.stored = b.notLater(cfg.Found.Oldest)
 	b.tally.Resumed, b.tally.HighWater = b.logged, b.logged
 	return b
+}
+
+// notLater returns when an item that was found in the log was stored, as its
+// store tells: it can't have been after the start.
+func (b *Backlog[T]) notLater(stored time.Time) time.Time {
+	if stored.After(b.cfg.Start) {
+		return b.cfg.Start
+	}
+	return stored
 }
 
 // Len returns the number of items that wait.
@@ -150,10 +160,15 @@ func (b *Backlog[T]) spill(v T, seq uint64) {
 // Room reports whether another item may be received. One always may while none
 // waits.
 func (b *Backlog[T]) Room() bool {
-	if b.lot.bytes > 0 && b.window.bytes+b.lot.bytes >= b.cfg.MaxMemory {
+	if b.crowded() {
 		return false
 	}
 	return b.Empty() || b.log.Room(b.unlogged())
+}
+
+// crowded reports whether parked items, and others, fill the memory.
+func (b *Backlog[T]) crowded() bool {
+	return b.lot.len() > 0 && b.window.bytes+b.lot.bytes >= b.cfg.MaxMemory
 }
 
 // unlogged bounds the bytes that the window would take in the log.
@@ -164,7 +179,7 @@ const maxPrefix = 3 // bytes of the length in front of an item, unless it is ver
 // Refusal returns why Room is false, or nil if that is only because the log's
 // store is slower than the caller.
 func (b *Backlog[T]) Refusal() error {
-	if b.lot.bytes > 0 && b.window.bytes+b.lot.bytes >= b.cfg.MaxMemory {
+	if b.crowded() {
 		return &ParkedError{Items: b.lot.len(), Err: b.lot.why}
 	}
 	return b.log.Refusal(b.unlogged())
@@ -188,7 +203,7 @@ func (b *Backlog[T]) Pop() {
 	if b.copied > 0 {
 		b.copied--
 	}
-	if b.lot.bytes > 0 {
+	if b.lot.len() > 0 {
 		b.lot.done(b.head)
 	}
 }

@@ -33,21 +33,26 @@ func (b *Backlog[T]) Drop(n int) {
 // without, it is lost, and the store is emptied. Close waits for the store until
 // ctx ends.
 func (b *Backlog[T]) Close(ctx context.Context) End {
-	waiting, lost := b.Len(), b.Len()
-	var why error
+	waiting := b.Len()
+	e := End{Lost: waiting}
 	if b.cfg.Keep {
-		lost, why = b.gather(ctx)
+		e.Lost, e.Err = b.gather(ctx)
 	}
 	left := b.log.Close(ctx, b.head)
 
-	lost = min(lost+left.Unsaved, waiting)
-	if !b.cfg.Keep {
-		lost = waiting
+	if b.cfg.Keep {
+		e.Lost = min(e.Lost+left.Unsaved, waiting)
+		e.Err = errors.Join(e.Err, left.Err)
+	} else if left.Err != nil {
+		b.cfg.Logger.Warn("hopper: what was spilled could not be deleted", "error", left.Err)
 	}
-	b.tally.Lost += lost
+	b.tally.Lost += e.Lost
+	e.Kept = waiting - e.Lost
+	e.Lost += b.dropped
+
 	b.window, b.lot, b.cursor = window[T]{}, lot[T]{}, nil
-	b.logged, b.copied = waiting-lost, 0
-	return End{Kept: waiting - lost, Lost: lost + b.dropped, Err: errors.Join(why, left.Err)}
+	b.logged, b.copied = e.Kept, 0
+	return e
 }
 
 // gather appends to the log what only the window holds. It belongs in front of

@@ -7,7 +7,10 @@ const (
 	// The runtime puts a header of 8 bytes in front.
 	blockBytes = 16<<10 - 8
 
-	minBlock = 16 // items of the first block
+	// smallBytes and smallItems bound the first block, which an empty queue may
+	// keep.
+	smallBytes = 512
+	smallItems = 16
 )
 
 // A queue is a first-in, first-out queue. It grows and shrinks by blocks, so
@@ -24,6 +27,14 @@ type block[E any] struct {
 	next  *block[E]
 	items []E
 }
+
+// blockItems returns how many items fit into so many bytes, at least one.
+func blockItems[E any](bytes int) int {
+	var e E
+	return max(1, bytes/max(1, int(unsafe.Sizeof(e))))
+}
+
+func smallBlock[E any]() int { return min(smallItems, blockItems[E](smallBytes)) }
 
 // head returns the oldest item, of which there must be one.
 func (q *queue[E]) head() *E { return &q.first.items[q.at] }
@@ -57,9 +68,8 @@ func (q *queue[E]) grow() *block[E] {
 	b := q.spare
 	q.spare = nil
 	if b == nil {
-		var zero E
-		most := max(1, blockBytes/max(1, int(unsafe.Sizeof(zero))))
-		b = &block[E]{items: make([]E, 0, min(max(q.n, minBlock), most))}
+		most := blockItems[E](blockBytes)
+		b = &block[E]{items: make([]E, 0, min(max(q.n, smallBlock[E]()), most))}
 	}
 
 	if q.last == nil {
@@ -80,7 +90,7 @@ func (q *queue[E]) pop() {
 	q.n--
 
 	switch {
-	case q.n == 0 && cap(b.items) > minBlock:
+	case q.n == 0 && cap(b.items) > smallBlock[E]():
 		q.rest() // a large one is not kept for what may never come
 	case q.at == len(b.items) && (b.next != nil || q.at == cap(b.items)):
 		q.shrink()

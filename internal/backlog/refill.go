@@ -45,7 +45,7 @@ func (b *Backlog[T]) advance() bool {
 
 	b.head = b.cursor.Seq
 	if !b.cursor.Stored.IsZero() {
-		b.stored = b.cursor.Stored
+		b.stored = b.notLater(b.cursor.Stored)
 	}
 	return true
 }
@@ -56,7 +56,7 @@ func (b *Backlog[T]) advance() bool {
 func (b *Backlog[T]) suffer(lost *spill.CorruptError) {
 	b.torn = nil
 	end := lost.First + lost.Items
-	seq, ok := b.lot.next()
+	seq, ok := b.lot.oldest()
 	if !ok || seq < lost.First || seq >= end {
 		b.head = end
 		b.lose(lost.Items, lost)
@@ -111,14 +111,15 @@ func (b *Backlog[T]) wants() bool {
 
 // lose accounts for items of the log that can't be delivered.
 func (b *Backlog[T]) lose(items uint64, err *spill.CorruptError) {
-	b.logged -= min(items, b.logged)
+	items = min(items, b.logged) // a store may have promised less than it has lost
+	b.logged -= items
 	b.tally.Lost += items
 	b.losses.add(err)
 }
 
 // loseOne accounts for the cursor's current item, which can't be decoded.
 func (b *Backlog[T]) loseOne(c *spill.Cursor, err error) {
-	if err != errOrphan || b.cfg.Found.Crashed {
+	if err != errOrphan || b.cfg.Found.Crashed || c.Seq >= b.born {
 		b.lose(1, c.Corrupt(err))
 		return
 	}
