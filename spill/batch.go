@@ -127,6 +127,13 @@ type loaded struct {
 	lost   *CorruptError
 }
 
+// survives reports whether it need not be read again: it takes no buffer, and
+// would not be told again, or not as well. A loss must not be told before what
+// is left of the cursor.
+func (r *loaded) survives(c *Cursor) bool {
+	return r.lost != nil && (r.lost.Items == 0 || c == nil || c.Left == 0)
+}
+
 // A Cursor walks the items of a run. It is for one goroutine.
 type Cursor struct {
 	Seq    uint64    // number of the current item

@@ -309,16 +309,18 @@ func TestWhatCanNotBeShrunkByAnEighthIsStoredAsItIs(t *testing.T) {
 }
 
 func TestAChunkIsAppendedToWhatIsThere(t *testing.T) {
-	for _, room := range []int{0, 10, 200} {
-		dst := append(make([]byte, 0, 6+room), "before"...)
+	before := strings.Repeat("before", 40)
+	for _, room := range []int{0, 10, 50, 500} {
+		dst := append(make([]byte, 0, len(before)+room), before...)
 		got := appendChunk(dst, rawPayload(goldenPayload()), false)
-		if diff := cmp.Diff("before"+goldenCompressed, string(got)); diff != "" {
+		if diff := cmp.Diff(before+goldenCompressed, string(got)); diff != "" {
 			t.Errorf("with room for %d bytes (-want +got):\n%s", room, diff)
 		}
 	}
 
-	dst := make([]byte, 0, bufSize)
-	if got := appendChunk(dst, rawPayload(goldenPayload()), false); &got[0] != &dst[:1][0] {
+	raw := rawPayload(goldenPayload())
+	dst := make([]byte, 0, chunkHeaderLen+checksumLen+snappy.MaxEncodedLen(len(raw)))
+	if got := appendChunk(dst, raw, false); &got[0] != &dst[:1][0] {
 		t.Error("a buffer with room enough was replaced")
 	}
 }
@@ -491,6 +493,9 @@ func TestMalformedPayloadsAreRefused(t *testing.T) {
 			false},
 		{"a number that overflows", Payload{First: math.MaxUint64, Count: 2, Frames: []byte{0, 0}},
 			false},
+
+		{"a part of an item whose number is too large",
+			Payload{First: MaxSeq, Offset: 100, Frames: []byte("x")}, false},
 
 		{"a first part", Payload{Frames: []byte("x")}, true},
 		{"a part", Payload{Offset: 100, Frames: []byte("x")}, true},

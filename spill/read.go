@@ -116,10 +116,10 @@ func (l *Log) readFailed(err error) {
 // unreadLocked takes back what was read ahead and what is left of the cursor,
 // and gives up the reader's memory. The reader must not be active.
 func (l *Log) unreadLocked() {
-	r := &l.reading.r
+	r, c := &l.reading.r, l.cursor
 	kept := 0
-	for kept < len(l.ready) && l.ready[kept].lost != nil {
-		kept++ // it takes no buffer, and would not be told again, or not as well
+	for kept < len(l.ready) && l.ready[kept].survives(c) {
+		kept++
 	}
 	if ahead := l.ready[kept:]; len(ahead) > 0 {
 		l.read, r.pos = ahead[0].next, ahead[0].at
@@ -129,10 +129,10 @@ func (l *Log) unreadLocked() {
 	}
 	l.ready = slices.Clone(l.ready[:kept])
 
-	if c := l.cursor; c != nil {
+	if c != nil && c.Left > 0 {
 		l.read, r.pos = c.Seq, Position{Path: c.Path, Offset: c.Offset}
-		l.giveBackLocked()
 	}
+	l.giveBackLocked()
 	l.read = max(l.read, l.acked)
 	r.drop()
 	l.reading.limit = 0
