@@ -404,7 +404,7 @@ const (
 //
 // While out takes what waits, only every other turn receives, and no more than
 // was delivered: else a producer at full speed would keep a backlog for ever.
-// While out takes nothing, each turn receives twice as much as the one before.
+// While out blocks, each turn receives twice as much as the one before.
 // Before that goes on at full speed, the pump waits for out alone for a moment,
 // once in a burst of deliveries and more rarely where it is in vain: the
 // consumer's thread may be waiting for the very CPU that pump and producer keep

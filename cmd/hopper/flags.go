@@ -31,7 +31,7 @@ segment files in -dir. The producer has to wait only at -max-disk or -keep-free.
 A SIZE is 65536, 64KiB, 1.5GiB (powers of 1024; also 64K, 1.5G) or 500MB (of 1000).
 
 SIGINT, SIGTERM and SIGHUP stop reading. With -resume the rest is kept, and goes on exactly where
-it stopped (if stdout is a socket or a terminal that takes nothing, up to 256 KiB may come twice);
+it stopped (if stdout is a socket or a terminal that does not read, up to 256 KiB may come twice);
 without, it is delivered first, unless a second signal comes. After a crash or kill -9, -resume
 delivers what had been written to disk, not what was in memory; some of it may come twice.
 Exit code: 0 all delivered or kept, 1 error or loss, 2 usage, 141 stdout was closed.

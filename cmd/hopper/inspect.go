@@ -183,6 +183,10 @@ func runVerify(args []string, std stdio) error {
 	case places > 0:
 		return fmt.Errorf("%w, places: %d: %d of %d items lost", errDamaged, places, lost, l.Items)
 	}
+	if l.Empty() && len(rest) == 0 {
+		return fmt.Errorf("%s holds no backlog: there is nothing to verify", dir)
+	}
+
 	var bytes int64
 	for _, s := range l.Segments {
 		bytes += s.Bytes

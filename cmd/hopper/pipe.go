@@ -47,7 +47,7 @@ func newPipe(s settings, std stdio) (*pipe, error) {
 	in, out := make(chan []byte), make(chan []byte)
 	var err error
 	options := append(s.options, hopper.WithCodec(codec.Bytes{}), hopper.WithLogger(slog.New(&logger{con: p.con})))
-	notResumed := fmt.Errorf("%s holds a kept backlog: start with -resume to deliver it, or give another -dir", s.dir)
+	notResumed := fmt.Errorf("%s holds a kept backlog: start with -resume to deliver it, or choose another -dir", s.dir)
 	p.pump, err = hopper.Pipe(out, in, options...)
 	if errors.Is(err, spill.ErrNotResumed) {
 		err = notResumed

@@ -28,7 +28,7 @@ type Config[T any] struct {
 	Found     spill.Range // what the log was opened with
 	MaxMemory int64       // bytes of waiting items in memory
 	MayPark   bool        // the codec may refuse items
-	Keep      bool        // what remains at the end is to be kept
+	Keep      bool        // what remains at the end is kept
 	Skip      bool        // an item that can't be decoded is lost, and does not end the backlog
 	Start     time.Time   // when the pump started; see Tick
 	Logger    *slog.Logger

@@ -12,8 +12,8 @@ type End struct {
 	Err  error // what else went wrong, or why they are lost
 }
 
-// Finish begins the end of a backlog that is to be kept: what is pushed from
-// here on may exceed all limits. Push waits for the store then, until ctx ends.
+// Finish begins the end of a backlog with Keep: what is pushed from here on may
+// exceed all limits. Push waits for the store then, until ctx ends.
 func (b *Backlog[T]) Finish(ctx context.Context) {
 	if b.cfg.Keep {
 		b.log.Finish(ctx)
