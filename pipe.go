@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"reflect"
 	"sync/atomic"
@@ -113,6 +114,59 @@ func Make[T any](capacity int, opts ...Option) (in chan<- T, out <-chan T, p *Pu
 		return nil, nil, nil, err
 	}
 	return from, to, p, nil
+}
+
+// Batches returns out's items in batches, in order, for a consumer that handles
+// many at once. A batch is yielded when it holds most items, or when wait has
+// passed since its first item was received; with a wait of 0 or less, as soon as
+// out has no more at once. The iteration ends when out is closed; the last batch
+// may be short. Each batch is the caller's own. Leaving the loop loses nothing:
+// what was received has been yielded. Batches panics if most is less than 1.
+func Batches[T any](out <-chan T, most int, wait time.Duration) iter.Seq[[]T] {
+	if most < 1 {
+		panic(fmt.Sprintf("hopper: Batches of at most %d items: it must be at least 1", most))
+	}
+	return func(yield func([]T) bool) {
+		for first := range out {
+			batch, open := fill(append(make([]T, 0, min(most, 64)), first), out, most, wait)
+			if !yield(batch) || !open {
+				return
+			}
+		}
+	}
+}
+
+// fill adds items to a batch until it is full or wait has passed. It reports
+// whether out is still open.
+func fill[T any](batch []T, out <-chan T, most int, wait time.Duration) ([]T, bool) {
+	for len(batch) < most { // without a timer while there are more
+		select {
+		case v, ok := <-out:
+			if !ok {
+				return batch, false
+			}
+			batch = append(batch, v)
+			continue
+		default:
+		}
+		break
+	}
+	if len(batch) == most || wait <= 0 {
+		return batch, true
+	}
+
+	for late := time.After(wait); len(batch) < most; {
+		select {
+		case v, ok := <-out:
+			if !ok {
+				return batch, false
+			}
+			batch = append(batch, v)
+		case <-late:
+			return batch, true
+		}
+	}
+	return batch, true
 }
 
 func checkChannels[T any](ctx context.Context, out chan<- T, in <-chan T) error {

@@ -3473,3 +3473,116 @@ func TestAStartAfterACrashOfAStoreSaysSo(t *testing.T) {
 		t.Errorf("%d lines tell of the crash:\n%s", len(told), &log)
 	}
 }
+
+// Batches.
+
+func TestABatchIsFullOrAsOldAsItMayBe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in, out, p := pipe[uint64](t, 0)
+		go func() {
+			for i := range 10 { // at once
+				in <- number(i)
+			}
+			for i := range 5 { // and slowly
+				time.Sleep(40 * time.Millisecond)
+				in <- number(10 + i)
+			}
+			close(in)
+		}()
+
+		var got [][]uint64
+		var ages []time.Duration
+		start := time.Now()
+		for batch := range hopper.Batches(out, 4, 100*time.Millisecond) {
+			got, ages = append(got, batch), append(ages, time.Since(start))
+		}
+
+		want := [][]uint64{{0, 1, 2, 3}, {4, 5, 6, 7}, {8, 9, 10, 11}, {12, 13, 14}}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("batches (-want +got):\n%s", d)
+		}
+		wantAges := []time.Duration{0, 0, 80 * time.Millisecond, 200 * time.Millisecond}
+		if d := cmp.Diff(wantAges, ages); d != "" {
+			t.Errorf("yielded after (-want +got):\n%s", d)
+		}
+		if err := p.Wait(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestABatchThatIsOldEnoughIsNotHeldBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		out := make(chan int)
+		go func() {
+			out <- 1
+			time.Sleep(time.Hour)
+			close(out)
+		}()
+
+		start := time.Now()
+		for batch := range hopper.Batches(out, 10, time.Second) {
+			if d := time.Since(start); d != time.Second || len(batch) != 1 {
+				t.Errorf("%v after %v, want [1] after a second", batch, d)
+			}
+		}
+	})
+}
+
+func TestWithoutAWaitABatchIsWhatThereIs(t *testing.T) {
+	out := make(chan int, 5)
+	for i := range 5 {
+		out <- i
+	}
+	close(out)
+	var got [][]int
+	for batch := range hopper.Batches(out, 3, 0) {
+		got = append(got, batch)
+	}
+	if d := cmp.Diff([][]int{{0, 1, 2}, {3, 4}}, got); d != "" {
+		t.Errorf("batches (-want +got):\n%s", d)
+	}
+}
+
+func TestLeavingTheLoopOverBatchesLosesNothing(t *testing.T) {
+	out := make(chan int, 10)
+	for i := range 10 {
+		out <- i
+	}
+	close(out)
+	var got []int
+	for batch := range hopper.Batches(out, 4, time.Minute) {
+		got = append(got, batch...)
+		break
+	}
+	for v := range out {
+		got = append(got, v)
+	}
+	if d := cmp.Diff([]int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}, got); d != "" {
+		t.Errorf("items (-want +got):\n%s", d)
+	}
+}
+
+func TestEachBatchIsTheCallersOwn(t *testing.T) {
+	out := make(chan int, 4)
+	for i := range 4 {
+		out <- i
+	}
+	close(out)
+	var all [][]int
+	for batch := range hopper.Batches(out, 2, 0) {
+		all = append(all, batch)
+	}
+	if d := cmp.Diff([][]int{{0, 1}, {2, 3}}, all); d != "" {
+		t.Errorf("batches (-want +got):\n%s", d)
+	}
+}
+
+func TestBatchesOfNoItemsPanic(t *testing.T) {
+	defer func() {
+		if recover() == nil {
+			t.Error("no panic")
+		}
+	}()
+	hopper.Batches(make(chan int), 0, time.Second)
+}
