@@ -1,0 +1,302 @@
+package backlog
+
+import (
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestAQueueIsFirstInFirstOut(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	var q queue[int]
+	in, out := 0, 0
+	for range 20_000 {
+		switch n := r.IntN(400); {
+		case r.IntN(2) == 0:
+			for range n {
+				if p := q.push(in); *p != in {
+					t.Fatalf("item %d stands where %d does", in, *p)
+				}
+				in++
+			}
+		default:
+			for range min(n, in-out) {
+				if got := *q.head(); got != out {
+					t.Fatalf("head is %d, want %d", got, out)
+				}
+				q.pop()
+				out++
+			}
+		}
+		if q.n != in-out {
+			t.Fatalf("%d items, want %d", q.n, in-out)
+		}
+		if r.IntN(50) == 0 {
+			q.rest()
+		}
+	}
+}
+
+func TestAnItemThatWasPushedCanBeTakenBack(t *testing.T) {
+	var q queue[int]
+	for i := range 100 { // over the end of several blocks
+		q.push(-1)
+		q.unpush()
+		q.push(i)
+		q.push(-1)
+		q.unpush()
+	}
+
+	for i := range 100 {
+		if got := *q.head(); got != i {
+			t.Fatalf("head is %d, want %d", got, i)
+		}
+		q.pop()
+	}
+	if q.n != 0 {
+		t.Errorf("%d items are left", q.n)
+	}
+}
+
+func TestAQueueListsItsItemsFromAnyOn(t *testing.T) {
+	var q queue[int]
+	for i := range 100 {
+		q.push(i)
+	}
+	for range 30 {
+		q.pop()
+	}
+
+	for _, from := range []int{0, 1, 10, 69, 70, 71} {
+		var got, want []int
+		q.from(from, func(e *int) { got = append(got, *e) })
+		for i := 30 + from; i < 100; i++ {
+			want = append(want, i)
+		}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("from %d (-want +got):\n%s", from, d)
+		}
+	}
+}
+
+func TestAnEmptyQueueKeepsNoMoreThanASmallBlock(t *testing.T) {
+	var q queue[[64]byte]
+	for range 1000 {
+		q.push([64]byte{})
+	}
+	for q.n > 0 {
+		q.pop()
+	}
+	if q.spare != nil || q.first != nil && cap(q.first.items) > 8 {
+		t.Error("it keeps a large block")
+	}
+
+	q.push([64]byte{})
+	q.pop()
+	if q.first == nil {
+		t.Error("it does not keep a small block")
+	}
+	q.rest()
+	if q.first != nil || q.last != nil {
+		t.Error("it keeps a block at rest")
+	}
+}
+
+func TestBlocksGrowUpToSixteenKilobytes(t *testing.T) {
+	var q queue[[8]byte]
+	most := 0
+	for range 20_000 {
+		q.push([8]byte{})
+		most = max(most, cap(q.last.items))
+	}
+	if first := cap(q.first.items); first != smallItems {
+		t.Errorf("the first block has %d items, want %d", first, smallItems)
+	}
+	if want := blockBytes / 8; most != want {
+		t.Errorf("the largest block has %d items, want %d", most, want)
+	}
+
+	var large queue[[20_000]byte]
+	large.push([20_000]byte{})
+	if got := cap(large.first.items); got != 1 {
+		t.Errorf("a block of large items has %d, want 1", got)
+	}
+}
+
+func TestAWindowCountsWhatItHolds(t *testing.T) {
+	t.Run("fixed size", func(t *testing.T) { checkWindow(t, []uint64{1, 2, 3}, []int64{8, 8, 8}) })
+	t.Run("no size", func(t *testing.T) { checkWindow(t, make([]struct{}, 3), []int64{1, 1, 1}) })
+	t.Run("strings", func(t *testing.T) { checkWindow(t, []string{"", "a", "abc"}, []int64{16, 17, 19}) })
+	t.Run("bytes", func(t *testing.T) {
+		checkWindow(t, [][]byte{nil, make([]byte, 1, 100), {1, 2}}, []int64{24, 124, 26})
+	})
+	t.Run("structs", func(t *testing.T) {
+		type s struct{ A, B string }
+		checkWindow(t, []s{{}, {"ab", "c"}}, []int64{32 + 8, 35 + 8})
+	})
+}
+
+func checkWindow[T any](t *testing.T, items []T, sizes []int64) {
+	w := newWindow[T](1 << 20)
+	total := int64(0)
+	for i, v := range items {
+		if got := w.sizeOf(&v); got != sizes[i] {
+			t.Errorf("item %d takes %d bytes, want %d", i, got, sizes[i])
+		}
+		if w.pushWithin(total+sizes[i]-1, v) {
+			t.Errorf("item %d fits into a byte less than it takes", i)
+		}
+		if !w.pushWithin(total+sizes[i], v) {
+			t.Errorf("item %d does not fit into what it takes", i)
+		}
+		if total += sizes[i]; w.bytes != total || w.len() != i+1 {
+			t.Errorf("%d items take %d bytes, want %d and %d", w.len(), w.bytes, i+1, total)
+		}
+	}
+
+	for _, size := range sizes {
+		w.pop()
+		if total -= size; w.bytes != total {
+			t.Errorf("%d bytes, want %d", w.bytes, total)
+		}
+	}
+}
+
+func TestAnItemThatChangesWhileItWaitsIsCountedAsItCame(t *testing.T) {
+	w := newWindow[*[]byte](1 << 20)
+	b := make([]byte, 1000)
+	w.push(&b)
+	b = make([]byte, 10)
+	w.pop()
+	if w.bytes != 0 {
+		t.Errorf("an empty window takes %d bytes", w.bytes)
+	}
+}
+
+func TestALotGivesItemsBackByNumber(t *testing.T) {
+	var l lot[string]
+	size := func(v *string) int64 { return int64(len(*v)) }
+	why := errors.New("no")
+	l.park(5, "five", size, why)
+	l.park(9, "nine!", size, why)
+	if l.len() != 2 || l.bytes != 4+5+2*placeBytes || l.why != why {
+		t.Errorf("%+v", l)
+	}
+
+	if _, ok := l.take(4); ok {
+		t.Error("item 4 was never parked")
+	}
+	if seq, ok := l.oldest(); !ok || seq != 5 {
+		t.Errorf("the oldest is %d, %v, want 5", seq, ok)
+	}
+	if v, ok := l.take(5); !ok || v != "five" {
+		t.Errorf("item 5 is %q, %v", v, ok)
+	}
+	if l.len() != 2 || l.bytes != 5+placeBytes {
+		t.Errorf("with one taken: %+v", l)
+	}
+	l.done(5)
+	if l.len() != 2 {
+		t.Error("item 5 is done before it is")
+	}
+	l.done(6)
+	if l.len() != 1 {
+		t.Error("item 5 is not done")
+	}
+	if v, ok := l.take(9); !ok || v != "nine!" {
+		t.Errorf("item 9 is %q, %v", v, ok)
+	}
+	l.done(10)
+	if _, ok := l.oldest(); ok || l.len() != 0 || l.bytes != 0 || l.why != nil {
+		t.Errorf("an empty lot: %+v", l)
+	}
+}
+
+func TestAgesAreExactToTenMillisecondsInTheWindow(t *testing.T) {
+	var a ages
+	times := make([]time.Duration, 5000)
+	for i := range times {
+		a.now += time.Duration(i%13) * time.Millisecond
+		times[i] = a.now
+		a.received(uint64(i), uint64(len(times)))
+	}
+	for i, at := range times {
+		if early := at - a.of(uint64(i)); early < 0 || early >= minMark {
+			t.Fatalf("item %d is said to be received %v early", i, early)
+		}
+	}
+}
+
+func TestAgesAreExactToAHundredthInTheLog(t *testing.T) {
+	const n = 200_000
+	var a ages
+	times := make([]time.Duration, n)
+	most := 0
+	for i := range times {
+		a.now += 37 * time.Millisecond
+		times[i] = a.now
+		a.received(uint64(i), 0)
+		most = max(most, len(a.marks))
+	}
+	if most > 4000 {
+		t.Errorf("%d marks for %d items", most, n)
+	}
+	for i, at := range times {
+		early, age := at-a.of(uint64(i)), a.now-at
+		if early < 0 || early > max(minMark, age/100+37*time.Millisecond) {
+			t.Fatalf("item %d, %v old, is said to be received %v early", i, age, early)
+		}
+	}
+}
+
+func TestMarksOfItemsInTheWindowAreKept(t *testing.T) {
+	var a ages
+	for i := range uint64(5 * manyMark) {
+		a.now += time.Second
+		a.received(i, 2*manyMark)
+	}
+	if len(a.marks) < 2*manyMark || len(a.marks) == 5*manyMark {
+		t.Errorf("%d marks are left", len(a.marks))
+	}
+	if got, want := a.bytes(), int64(len(a.marks)*16-1<<10); got != want {
+		t.Errorf("they count as %d bytes, want %d", got, want)
+	}
+	a.clear()
+	if len(a.marks) != 0 || cap(a.marks) > manyMark || a.bytes() != 0 {
+		t.Errorf("%d marks, room for %d, %d bytes after clear", len(a.marks), cap(a.marks), a.bytes())
+	}
+}
+
+func TestLossesAreLoggedAndTheFirstAreKept(t *testing.T) {
+	var log strings.Builder
+	l := losses{logger: slog.New(slog.NewTextHandler(&log, nil))}
+	for range maxLosses + 5 {
+		l.add(errors.New("gone"))
+	}
+	if n := strings.Count(log.String(), "level=ERROR"); n != maxLosses+5 || len(l.errs) != maxLosses {
+		t.Errorf("%d are logged and %d kept", n, len(l.errs))
+	}
+}
+
+func TestEachKindOfFaultIsLoggedOnce(t *testing.T) {
+	for _, test := range []struct {
+		keep  bool
+		level string
+	}{{true, "level=ERROR"}, {false, "level=INFO"}} {
+		var log strings.Builder
+		f := faults{keep: test.keep, logger: slog.New(slog.NewTextHandler(&log, nil))}
+		for i := range 3 * maxFaults {
+			for range 3 {
+				f.parked(errors.New(strings.Repeat("x", i+1)))
+			}
+		}
+		if n := strings.Count(log.String(), test.level); n != maxFaults {
+			t.Errorf("keep %v: %d lines, want %d", test.keep, n, maxFaults)
+		}
+	}
+}
