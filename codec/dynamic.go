@@ -8,7 +8,8 @@ import (
 	"sync/atomic"
 )
 
-// dynamic is what is known of a type that interface values have had in this process.
+// dynamic is what is known of a type that interface values have had in this
+// process.
 type dynamic struct {
 	typ    reflect.Type
 	id     uint64 // its place among dynamics.all
@@ -37,8 +38,8 @@ type registered struct {
 	layout func() outline
 }
 
-// dynamics holds the types that interface values have had, in the order in which they
-// were met.
+// dynamics holds the types that interface values have had, in the order in
+// which they were met.
 var dynamics struct {
 	sync.RWMutex
 	all    []*dynamic
@@ -166,14 +167,16 @@ func (d *dynamic) refusal(m *mode) *ValueError {
 	return nil
 }
 
-// isTrick reports whether t is a pointer type with an unexported name: there is a
-// secret to what it points to, such as an array whose length stands elsewhere.
+// isTrick reports whether t is a pointer type with an unexported name: there is
+// a secret to what it points to, such as an array whose length stands
+// elsewhere.
 func isTrick(t reflect.Type) bool {
 	return t.Kind() == reflect.Pointer && t.Name() != "" && !token.IsExported(t.Name())
 }
 
-// foreignPackage returns the package of an unexported type in the unnamed t, or of t
-// itself, or "" if there is none. The package is that of the last if there are several.
+// foreignPackage returns the package of an unexported type in the unnamed t, or
+// of t itself, or "" if there is none. The package is that of the last if there
+// are several.
 func foreignPackage(t reflect.Type) string {
 	if t.Name() != "" {
 		if t.PkgPath() == "" || token.IsExported(t.Name()) {

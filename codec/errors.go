@@ -18,7 +18,8 @@ import (
 	"time"
 )
 
-// What is known to begin with: basic types, and the errors of the standard library.
+// What is known to begin with: basic types, and the errors of the standard
+// library.
 
 func standard() *known {
 	k := &known{types: map[string]*dynamic{}, errors: map[string]error{}, names: map[error]string{}}
@@ -34,8 +35,8 @@ func standard() *known {
 	return k
 }
 
-// basicTypes returns a value of each type whose tag is its place in the list, from 1:
-// it may grow at its end only.
+// basicTypes returns a value of each type whose tag is its place in the list,
+// from 1: it may grow at its end only.
 func basicTypes() []any {
 	return []any{
 		false, "", 0, int8(0), int16(0), int32(0), int64(0), uint(0), uint8(0), uint16(0), uint32(0), uint64(0),
@@ -45,8 +46,9 @@ func basicTypes() []any {
 	}
 }
 
-// errorTypes returns a value of each type of the errors that the standard library makes,
-// and of what stands in them. Values are all there is to have of those that can't be named.
+// errorTypes returns a value of each type of the errors that the standard
+// library makes, and of what stands in them. Values are all there is to have of
+// those that can't be named.
 func errorTypes() []any {
 	_, duration := time.ParseDuration("")
 	return []any{
@@ -89,8 +91,9 @@ func sentinels() map[string]error {
 	}
 }
 
-// dialErrors returns what package net says, in an OpError, of a dial that took too long
-// or was canceled. It has no names for them; these dials end before they begin.
+// dialErrors returns what package net says, in an OpError, of a dial that took
+// too long or was canceled. It has no names for them; these dials end before
+// they begin.
 func dialErrors() (timeout, canceled error) {
 	cause := func(d net.Dialer, ctx context.Context) error {
 		_, err := d.DialContext(ctx, "tcp", "127.0.0.1:1")

@@ -8,9 +8,9 @@ import (
 	"reflect"
 )
 
-// An interface value begins with a tag. 0 is nil; a basic type has its number, and its
-// value follows, but that an int is a varint and a bool has a tag for each of its
-// values. The rest are below.
+// An interface value begins with a tag. 0 is nil; a basic type has its number,
+// and its value follows, but that an int is a varint and a bool has a tag for
+// each of its values. The rest are below.
 const (
 	tagNil   = 0
 	tagTrue  = 249
@@ -105,8 +105,8 @@ func (e *encoder) appendType(dst []byte, d *dynamic) []byte {
 
 var metErrors = newMet()
 
-// appendIdentity appends what keeps the identity of an error. It is known if nothing
-// else need follow.
+// appendIdentity appends what keeps the identity of an error. It is known if
+// nothing else need follow.
 func (e *encoder) appendIdentity(dst []byte, d *dynamic, x any) (_ []byte, known bool) {
 	if d.sentinels.Load() {
 		if name, ok := registry.Load().nameOf(x); ok {
@@ -207,8 +207,8 @@ func (o *interfaceOp) set(p ptr, x any) {
 	*at[any](p) = x
 }
 
-// decodeError sets the interface at p to the registered error whose name src begins
-// with.
+// decodeError sets the interface at p to the registered error whose name src
+// begins with.
 func (o *interfaceOp) decodeError(d *decoder, src []byte, p ptr) []byte {
 	name, src := d.string(src)
 	known := registry.Load().errors[string(name)]
@@ -222,7 +222,8 @@ func (o *interfaceOp) decodeError(d *decoder, src []byte, p ptr) []byte {
 	return src
 }
 
-// decodeMet sets the interface at p to an error that is still in use, or to a copy.
+// decodeMet sets the interface at p to an error that is still in use, or to a
+// copy.
 func (o *interfaceOp) decodeMet(d *decoder, src []byte, p ptr) []byte {
 	if len(src) < 5 || src[4] == tagMet {
 		return d.fail(errShort)
@@ -242,7 +243,8 @@ func (o *interfaceOp) decodeMet(d *decoder, src []byte, p ptr) []byte {
 	return src
 }
 
-// dynamic cuts the rest of what appendType appended. It returns nil where it fails.
+// dynamic cuts the rest of what appendType appended. It returns nil where it
+// fails.
 func (d *decoder) dynamic(tag byte, src []byte) (dyn *dynamic, rest []byte) {
 	known := registry.Load()
 	switch {
@@ -304,8 +306,8 @@ func (o *interfaceOp) measure(m *meter, p ptr) {
 	}
 }
 
-// typeOp is for a reflect.Type, which goes by what it is as an interface's type. It is
-// a pointer to what the program knows of it.
+// typeOp is for a reflect.Type, which goes by what it is as an interface's
+// type. It is a pointer to what the program knows of it.
 type typeOp struct{}
 
 func (typeOp) encode(e *encoder, dst []byte, p ptr) []byte {

@@ -5,10 +5,11 @@ import (
 	"reflect"
 )
 
-// A protobuf message goes in protobuf's own wire format. It is recognized by its
-// methods and marshaled through them, as package proto does, since this module does not
-// depend on protobuf: a message's ProtoReflect returns what has a method ProtoMethods,
-// which returns a pointer to a struct with the functions Marshal and Unmarshal.
+// A protobuf message goes in protobuf's own wire format. It is recognized by
+// its methods and marshaled through them, as package proto does, since this
+// module does not depend on protobuf: a message's ProtoReflect returns what has
+// a method ProtoMethods, which returns a pointer to a struct with the functions
+// Marshal and Unmarshal.
 
 var protoWay = way{name: "proto", marshal: marshalProto, unmarshal: unmarshalProto}
 
@@ -28,8 +29,8 @@ func reflectsProto(t reflect.Type) bool {
 
 var errProto = errors.New("its protobuf implementation has no fast methods: give it a codec with codec.RegisterCodec")
 
-// protoCall calls the function of the message v that has the given name: set completes
-// its only argument, a struct, and the result is one too.
+// protoCall calls the function of the message v that has the given name: set
+// completes its only argument, a struct, and the result is one too.
 func protoCall(v any, name string, set func(in reflect.Value)) (out reflect.Value, err error) {
 	message := reflect.ValueOf(v).MethodByName("ProtoReflect").Call(nil)[0]
 	methods := message.Elem().MethodByName("ProtoMethods").Call(nil)[0]

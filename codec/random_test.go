@@ -21,8 +21,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// Types that reflect can't make: named ones, with unexported and embedded fields, and
-// such as hold themselves.
+// Types that reflect can't make: named ones, with unexported and embedded
+// fields, and such as hold themselves.
 type (
 	soakHidden struct {
 		a bool
@@ -71,7 +71,8 @@ var leafTypes = []reflect.Type{
 
 const keyTypes = 21 // of leafTypes, from the front, can be a map's key
 
-// typ returns a random type, not more than depth levels of types in one another.
+// typ returns a random type, not more than depth levels of types in one
+// another.
 func (m maker) typ(depth int) reflect.Type {
 	if depth == 0 {
 		return leafTypes[m.IntN(len(leafTypes))]
@@ -221,8 +222,8 @@ func (m maker) special(v reflect.Value) bool {
 
 var soakOptions = cmp.Options{cmp.Exporter(func(reflect.Type) bool { return true })}
 
-// TestRandomTypesArriveAsTheyWere makes types, and values of each. HOPPER_SOAK=1 makes
-// a million values of twenty thousand types.
+// TestRandomTypesArriveAsTheyWere makes types, and values of each.
+// HOPPER_SOAK=1 makes a million values of twenty thousand types.
 func TestRandomTypesArriveAsTheyWere(t *testing.T) {
 	types, values := 100, 10
 	if os.Getenv("HOPPER_SOAK") != "" {

@@ -5,17 +5,18 @@ import (
 	"sync"
 )
 
-// Sizer returns how much memory a waiting T holds: fixed, the size of T itself, and
-// size, which adds all that v refers to. Where a T refers to nothing size is nil, and
-// fixed is the answer. A string counts its length, a slice its capacity, a map an
-// estimate of its tables. What two pointers share counts once.
+// Sizer returns how much memory a waiting T holds: fixed, the size of T itself,
+// and size, which adds all that v refers to. Where a T refers to nothing size
+// is nil, and fixed is the answer. A string counts its length, a slice its
+// capacity, a map an estimate of its tables. What two pointers share counts
+// once.
 //
-// size never walks into what others may be using, since it takes no locks: a func, a
-// channel, a context and whatever else no codec copies counts as a pointer, and so
-// does a pointer to something with a lock or an atomic in it.
+// size never walks into what others may be using, since it takes no locks: a
+// func, a channel, a context and whatever else no codec copies counts as a
+// pointer, and so does a pointer to something with a lock or an atomic in it.
 //
-// size stops counting soon after it has passed limit and then returns more than limit.
-// It keeps nothing and is safe for concurrent use.
+// size stops counting soon after it has passed limit and then returns more than
+// limit. It keeps nothing and is safe for concurrent use.
 func Sizer[T any]() (fixed int64, size func(v *T, limit int64) int64) {
 	t := reflect.TypeFor[T]()
 	root := planOf(t)
@@ -78,8 +79,8 @@ func (m *meter) total(root *node, p ptr, limit int64) int64 {
 	return total
 }
 
-// row takes what n values, which stay where they are, from first on refer to off m, now
-// or later.
+// row takes what n values, which stay where they are, from first on refer to
+// off m, now or later.
 func (m *meter) row(n *node, first ptr, count int) {
 	if n.flat {
 		return
@@ -96,8 +97,8 @@ func (m *meter) row(n *node, first ptr, count int) {
 	m.depth--
 }
 
-// enter notes the descent into a value that has no address of its own, so that it
-// can't be put off. What nests too deep for the stack counts as too large.
+// enter notes the descent into a value that has no address of its own, so that
+// it can't be put off. What nests too deep for the stack counts as too large.
 func (m *meter) enter() bool {
 	if m.depth >= maxDepth {
 		m.left = -1

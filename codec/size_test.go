@@ -67,7 +67,8 @@ func TestSizesAreThoseOfTheMemory(t *testing.T) {
 	}
 }
 
-// handler is what a server sends itself: data, and parts of the running program.
+// handler is what a server sends itself: data, and parts of the running
+// program.
 type handler struct {
 	Ctx   context.Context
 	Reply chan []byte
