@@ -87,7 +87,8 @@ type Codec[T any] interface {
 // the package documentation describes it. The error names the part of T that
 // can't be carried, and what to do about it:
 //
-//	codec: Event.cb is a func(): leave it out, or give main.Event a codec with codec.RegisterCodec
+//	codec: Event.cb is a func(), which is no data: leave it out, or give main.Event
+//	a codec with codec.RegisterCodec
 //
 // T stands for the item where its type has no name. Append fails for a value in
 // whose interfaces there is a type that nobody has registered, with a

@@ -110,7 +110,7 @@ func newDynamic(t reflect.Type) *dynamic {
 	d := &dynamic{
 		typ:       t,
 		zero:      reflect.Zero(t).Interface(),
-		copyFirst: inline(t, func(t reflect.Type) bool { return formOf(t) >= formCustom && t != addrType }),
+		copyFirst: inline(t, marshalsItself),
 		hasOwn:    keepsIdentity(t),
 		foreign:   foreignPackage(t),
 		unknown:   unknownError(t),
@@ -124,6 +124,8 @@ func newDynamic(t reflect.Type) *dynamic {
 	}
 	return d
 }
+
+func marshalsItself(t reflect.Type) bool { return formOf(t) >= formCustom && t != addrType }
 
 // keepsIdentity reports whether a t is an error like those of errors.New, which
 // programs compare by their address.

@@ -131,7 +131,8 @@ func reaches(t reflect.Type, f func(reflect.Type) bool) bool {
 	seen := map[reflect.Type]bool{}
 	var walk func(t reflect.Type) bool
 	walk = func(t reflect.Type) bool {
-		if seen[t] || t == addrType || t == locationType || isTime(t) || customOf(t) != nil || isProto(t) {
+		ownForm := t == addrType || t == locationType || isTime(t) || customOf(t) != nil || isProto(t)
+		if seen[t] || ownForm {
 			return false
 		}
 		seen[t] = true
@@ -157,7 +158,9 @@ func reaches(t reflect.Type, f func(reflect.Type) bool) bool {
 
 // mayFail reports whether the plan may be unable to carry a value of type t.
 func mayFail(t reflect.Type) bool {
-	return reaches(t, func(t reflect.Type) bool { return t.Kind() == reflect.Interface || refused(t) != "" })
+	return reaches(t, func(t reflect.Type) bool {
+		return t.Kind() == reflect.Interface || refused(t) != ""
+	})
 }
 
 // neverHeld reports whether no value of type t can be carried by its plan, for

@@ -213,7 +213,7 @@ func (o *interfaceOp) decodeError(d *decoder, src []byte, p ptr) []byte {
 	name, src := d.string(src)
 	known := registry.Load().errors[string(name)]
 	if known == nil {
-		return d.fail(fmt.Errorf("codec: no error is registered as %q: call codec.RegisterError at start", name))
+		return d.fail(fmt.Errorf("codec: no error %q: call codec.RegisterError at start", name))
 	}
 	if t := reflect.TypeOf(known); !t.Implements(o.typ) {
 		return d.fail(fmt.Errorf("codec: a %v is no %v", t, o.typ))
@@ -275,10 +275,11 @@ func (d *decoder) named(src []byte) (dyn *dynamic, rest []byte) {
 	}
 	dyn = registry.Load().types[string(name)]
 	if dyn == nil {
-		return nil, d.fail(fmt.Errorf("codec: no type is registered as %q: call codec.Register at start", name))
+		return nil, d.fail(fmt.Errorf("codec: no type %q: call codec.Register at start", name))
 	}
 	if is := dyn.known.Load().layout(); !is.is(was) {
-		return nil, d.fail(fmt.Errorf("codec: %s has changed since it was written: %s", name, is.difference(was)))
+		text := is.difference(was)
+		return nil, d.fail(fmt.Errorf("codec: %s has changed since it was written: %s", name, text))
 	}
 	d.types = append(d.types, dyn)
 	return dyn, src

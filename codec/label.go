@@ -58,8 +58,11 @@ func planLabel(t reflect.Type) string {
 	text := fmt.Sprintf("%s %s %016x %s", planWord, brief(typeName(t)), hash, platform())
 	for i, l := range lines {
 		line := brief(l.path + " " + l.typ)
-		last := i == len(lines)-1
-		if len(text)+len(line)+1 > maxLabel || !last && len(text)+len(line)+len("\n\n"+cutMark) > maxLabel {
+		least := len("\n" + line)
+		if i < len(lines)-1 {
+			least += len("\n" + cutMark)
+		}
+		if len(text)+least > maxLabel {
 			return text + "\n" + cutMark
 		}
 		text += "\n" + line
@@ -162,8 +165,8 @@ func (d *describer) fields(path string, t reflect.Type) {
 
 // elem adds a line only where the container's own line left something open.
 func (d *describer) elem(path string, t reflect.Type) {
-	switch {
-	case t.Name() == "" || t.PkgPath() == "" || t.Kind() == reflect.Struct && formOf(t) <= formFixed:
+	switch isStruct := t.Kind() == reflect.Struct && formOf(t) <= formFixed; {
+	case t.Name() == "" || t.PkgPath() == "" || isStruct:
 		d.parts(path, t)
 	case !d.seen[t]:
 		d.line(path, t)

@@ -27,12 +27,13 @@ func refused(t reflect.Type) string {
 	case reflect.Interface:
 		return ""
 	}
+	exported := token.IsExported(t.Name())
 	switch path := t.PkgPath(); {
 	case path == "sync", path == "sync/atomic":
 		return noCopy
 	case path == "unique", path == "weak":
 		return elsewhere
-	case path == "runtime" && (t.Name() == "Func" || !token.IsExported(t.Name())), strings.HasPrefix(path, "internal/"):
+	case path == "runtime" && (t.Name() == "Func" || !exported), strings.HasPrefix(path, "internal/"):
 		return noData
 	}
 	if isLock(t) {
@@ -46,7 +47,8 @@ var lockerType = reflect.TypeFor[sync.Locker]()
 // isLock reports whether t is a lock, or forbids copying in the way of one: the
 // rule is that of go vet's copylocks.
 func isLock(t reflect.Type) bool {
-	return t.Kind() != reflect.Interface && reflect.PointerTo(t).Implements(lockerType) && !t.Implements(lockerType)
+	p := reflect.PointerTo(t)
+	return t.Kind() != reflect.Interface && p.Implements(lockerType) && !t.Implements(lockerType)
 }
 
 // holdsLock reports whether a lock, an atomic or the like is part of a t.
@@ -57,10 +59,10 @@ func holdsLock(t reflect.Type) bool {
 
 func nilable(t reflect.Type) bool {
 	switch t.Kind() {
-	case reflect.Func, reflect.Chan, reflect.UnsafePointer, reflect.Pointer, reflect.Map, reflect.Slice:
+	case reflect.Pointer, reflect.Map, reflect.Slice:
 		return true
 	}
-	return false
+	return t.Kind() == reflect.Func || t.Kind() == reflect.Chan || t.Kind() == reflect.UnsafePointer
 }
 
 var contextType = reflect.TypeFor[context.Context]()
@@ -193,8 +195,8 @@ func (r *refuser) find(t reflect.Type, path string, owner reflect.Type) error {
 		}
 	}
 	if err == nil && (f == formLive || t.Kind() == reflect.Interface && isLive(t)) {
-		err = fmt.Errorf("codec: %s is %s%s: leave it out, or give %v a codec with codec.RegisterCodec",
-			path, article(t), liveError(t).reason, owner)
+		const remedy = ": leave it out, or give %v a codec with codec.RegisterCodec"
+		err = fmt.Errorf("codec: %s is %s%s"+remedy, path, article(t), liveError(t).reason, owner)
 	}
 	return err
 }

@@ -22,11 +22,16 @@ type way struct {
 // ways are the ways of the standard library. The first that a type has is
 // taken.
 var ways = []*way{
-	newWay("binary", encoding.BinaryAppender.AppendBinary, encoding.BinaryUnmarshaler.UnmarshalBinary),
-	newWay("binary", marshaled(encoding.BinaryMarshaler.MarshalBinary), encoding.BinaryUnmarshaler.UnmarshalBinary),
-	newWay("text", marshaled(encoding.TextMarshaler.MarshalText), encoding.TextUnmarshaler.UnmarshalText),
+	newWay("binary", encoding.BinaryAppender.AppendBinary, unmarshalBinary),
+	newWay("binary", marshaled(encoding.BinaryMarshaler.MarshalBinary), unmarshalBinary),
+	newWay("text", marshaled(encoding.TextMarshaler.MarshalText), unmarshalText),
 	newWay("json", marshaled(json.Marshaler.MarshalJSON), json.Unmarshaler.UnmarshalJSON),
 }
+
+var (
+	unmarshalBinary = encoding.BinaryUnmarshaler.UnmarshalBinary
+	unmarshalText   = encoding.TextUnmarshaler.UnmarshalText
+)
 
 func newWay[M, U any](
 	name string, marshal func(M, []byte) ([]byte, error), unmarshal func(U, []byte) error,
@@ -72,7 +77,9 @@ func owns(t, marshaler, unmarshaler reflect.Type) bool {
 	if t.Kind() == reflect.Interface || !p.Implements(marshaler) || !p.Implements(unmarshaler) {
 		return false
 	}
-	return !embeds(t, func(t reflect.Type) bool { return t.Implements(marshaler) || t.Implements(unmarshaler) })
+	return !embeds(t, func(t reflect.Type) bool {
+		return t.Implements(marshaler) || t.Implements(unmarshaler)
+	})
 }
 
 // embeds reports whether has holds for an embedded field of t, or for a pointer

@@ -126,7 +126,8 @@ func (c compiler) shadow(t reflect.Type) *node {
 	n := &node{typ: t, size: t.Size(), bounded: true, min: 1}
 	n.within = &withinOp{n}
 	switch t.Kind() {
-	case reflect.Struct, reflect.Array, reflect.Slice, reflect.Map, reflect.Pointer, reflect.Interface:
+	case reflect.Struct, reflect.Array, reflect.Slice, reflect.Map, reflect.Pointer,
+		reflect.Interface:
 		n.bounded = false
 		c.compose(n)
 		n.linked = n.linked || !n.bounded

@@ -15,8 +15,11 @@ var protoWay = way{name: "proto", marshal: marshalProto, unmarshal: unmarshalPro
 
 // isProto reports whether *t is a protobuf message of its own.
 func isProto(t reflect.Type) bool {
-	return t.Kind() == reflect.Struct && reflectsProto(reflect.PointerTo(t)) && !embeds(t, reflectsProto)
+	is := t.Kind() == reflect.Struct && reflectsProto(reflect.PointerTo(t))
+	return is && !embeds(t, reflectsProto)
 }
+
+const protoPath = "google.golang.org/protobuf/reflect/protoreflect"
 
 func reflectsProto(t reflect.Type) bool {
 	m, ok := t.MethodByName("ProtoReflect")
@@ -24,10 +27,10 @@ func reflectsProto(t reflect.Type) bool {
 		return false
 	}
 	message := m.Type.Out(0)
-	return message.Name() == "Message" && message.PkgPath() == "google.golang.org/protobuf/reflect/protoreflect"
+	return message.Name() == "Message" && message.PkgPath() == protoPath
 }
 
-var errProto = errors.New("its protobuf implementation has no fast methods: give it a codec with codec.RegisterCodec")
+var errProto = errors.New("its implementation is not known: give it a codec with codec.RegisterCodec")
 
 // protoCall calls the function of the message v that has the given name: set
 // completes its only argument, a struct, and the result is one too.
@@ -51,7 +54,9 @@ func protoCall(v any, name string, set func(in reflect.Value)) (out reflect.Valu
 }
 
 func marshalProto(v any, dst []byte) ([]byte, error) {
-	out, err := protoCall(v, "Marshal", func(in reflect.Value) { in.FieldByName("Buf").SetBytes(dst) })
+	out, err := protoCall(v, "Marshal", func(in reflect.Value) {
+		in.FieldByName("Buf").SetBytes(dst)
+	})
 	if err != nil {
 		return dst, err
 	}

@@ -29,7 +29,9 @@ func Sizer[T any]() (fixed int64, size func(v *T, limit int64) int64) {
 	}
 	if op, ok := root.op.(*memoryOp); ok {
 		elem := int64(op.elem.size)
-		return fixed, func(v *T, _ int64) int64 { return fixed + elem*int64(cap(*at[[]byte](addr(v)))) }
+		return fixed, func(v *T, _ int64) int64 {
+			return fixed + elem*int64(cap(*at[[]byte](addr(v))))
+		}
 	}
 
 	home := homeOf(t)
@@ -47,7 +49,7 @@ type meter struct {
 	mode
 	left  int64 // until the limit; negative when it is passed
 	depth int
-	seen  places // what has been measured, of pointers, and slices and maps that may hold themselves
+	seen  places // pointers, slices and maps that have been measured
 	later []unmeasured
 }
 

@@ -151,7 +151,8 @@ func (d *decoder) zone(tag byte, src []byte, t time.Time) (loc *time.Location, r
 	}
 
 	// The number alone is no proof: the bytes may be another process's.
-	if loc := at[time.Location](metLocations.object(id, nil)); loc != nil && loc.String() == string(name) {
+	loc = at[time.Location](metLocations.object(id, nil))
+	if loc != nil && loc.String() == string(name) {
 		if a, o := t.In(loc).Zone(); a == string(abbreviation) && o == int(offset) {
 			return loc, src[n:]
 		}
