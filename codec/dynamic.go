@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"go/token"
 	"reflect"
+	"strings"
 	"sync"
 	"sync/atomic"
 )
@@ -18,11 +19,12 @@ type dynamic struct {
 
 	copyFirst bool // its methods get to see it: give them a variable of their own
 	hasOwn    bool // it is an error that wraps no other: it keeps its identity
-	live      *ValueError
-	foreign   string // the package of an unexported type in it
-	unknown   *ValueError
-	unfit     *ValueError
-	crowded   *ValueError
+	foreign   string
+
+	live    *ValueError // what is not nil is live; nil if it is not
+	unknown *ValueError // For: nobody has registered it
+	unfit   *ValueError // Local: it is another package's own
+	crowded *ValueError // Local: there are too many errors
 
 	sentinels atomic.Bool                // some values of the type are registered errors
 	known     atomic.Pointer[registered] // nil: nobody has registered it
@@ -114,7 +116,7 @@ func newDynamic(t reflect.Type) *dynamic {
 		hasOwn:    keepsIdentity(t),
 		foreign:   foreignPackage(t),
 		unknown:   unknownError(t),
-		unfit:     &ValueError{t, " in an interface: another package's rules for it are not known"},
+		unfit:     &ValueError{t, " in an interface, which only its own package knows how to copy"},
 		crowded:   &ValueError{t, ": too many are in use to keep them apart"},
 	}
 	// The data of a zero value is nil, or else the address of a zero value.
@@ -176,9 +178,9 @@ func isTrick(t reflect.Type) bool {
 	return t.Kind() == reflect.Pointer && t.Name() != "" && !token.IsExported(t.Name())
 }
 
-// foreignPackage returns the package of an unexported type in the unnamed t, or
-// of t itself, or "" if there is none. The package is that of the last if there
-// are several.
+// foreignPackage returns the package of t if t is unexported, or of such a type
+// that the unnamed t is made of, or "" if there is none. Two packages make a
+// name that none has.
 func foreignPackage(t reflect.Type) string {
 	if t.Name() != "" {
 		if t.PkgPath() == "" || token.IsExported(t.Name()) {
@@ -188,10 +190,11 @@ func foreignPackage(t reflect.Type) string {
 	}
 	switch t.Kind() {
 	case reflect.Map:
-		if key := foreignPackage(t.Key()); key != "" {
-			return key
+		key, val := foreignPackage(t.Key()), foreignPackage(t.Elem())
+		if key == "" || key == val {
+			return val
 		}
-		return foreignPackage(t.Elem())
+		return strings.TrimSuffix(key+" "+val, " ")
 	case reflect.Pointer, reflect.Slice, reflect.Array:
 		return foreignPackage(t.Elem())
 	}
