@@ -288,7 +288,7 @@ func (d *decoder) named(src []byte) (dyn *dynamic, rest []byte) {
 // measure takes what the interface at p holds off m.
 func (o *interfaceOp) measure(m *meter, p ptr) {
 	x := anyAt(p, o.hasMethods)
-	if x == nil {
+	if x == nil || m.shallow {
 		return
 	}
 	d := dynamicOf(x)

@@ -141,7 +141,7 @@ func (o *mapOp) made(d *decoder, p ptr) {
 
 func (o *mapOp) measure(m *meter, p ptr) {
 	at := pointerAt(p)
-	if o.self.flat || at == nil || !o.self.bounded && m.seen.add(number(at), o.self) {
+	if o.self.flat || at == nil || m.shallow || !o.self.bounded && m.seen.add(number(at), o.self) {
 		return
 	}
 	n := o.entries.len(p)

@@ -94,10 +94,8 @@ func (o *structOp) run(off uintptr) (run *fixedOp, start uintptr) {
 
 func (o *structOp) encode(e *encoder, dst []byte, p ptr) []byte {
 	// What can't be copied is found before anything is.
-	for i := range o.guards {
-		if g := &o.guards[i]; pointerAt(offset(p, g.off)) != nil {
-			return e.fail(dst, g.err)
-		}
+	if err := o.guarded(p); err != nil {
+		return e.fail(dst, err)
 	}
 
 	for i := 0; i < len(o.parts) && e.err == nil; i++ {
@@ -105,6 +103,17 @@ func (o *structOp) encode(e *encoder, dst []byte, p ptr) []byte {
 		dst = f.op.encode(e, dst, offset(p, f.off))
 	}
 	return dst
+}
+
+// guarded returns why the struct at p can't be copied as it is now, as far as
+// that can be told at a glance, or nil.
+func (o *structOp) guarded(p ptr) *ValueError {
+	for i := range o.guards {
+		if g := &o.guards[i]; pointerAt(offset(p, g.off)) != nil {
+			return g.err
+		}
+	}
+	return nil
 }
 
 func (o *structOp) decode(d *decoder, src []byte, p ptr) []byte {

@@ -51,6 +51,10 @@ type meter struct {
 	depth int
 	seen  places // pointers, slices and maps that have been measured
 	later []unmeasured
+
+	// shallow: in a struct that has live parts, whoever has their other end may
+	// be using what stands beside them too. It counts by itself.
+	shallow bool
 }
 
 // unmeasured is a row of values whose turn comes when the stack is small again.
@@ -84,7 +88,7 @@ func (m *meter) total(root *node, p ptr, limit int64) int64 {
 // row takes what n values, which stay where they are, from first on refer to
 // off m, now or later.
 func (m *meter) row(n *node, first ptr, count int) {
-	if n.flat {
+	if n.flat || m.shallow {
 		return
 	}
 	if m.depth >= inlineDepth {
@@ -130,15 +134,18 @@ func (o *sliceOp) measure(m *meter, p ptr) {
 func (o *arrayOp) measure(m *meter, p ptr) { m.row(o.elem, p, o.n) }
 
 func (o *structOp) measure(m *meter, p ptr) {
+	was := m.shallow
+	m.shallow = was || o.guarded(p) != nil
 	for i := range o.parts {
 		f := &o.parts[i]
 		f.op.measure(m, offset(p, f.off))
 	}
+	m.shallow = was
 }
 
 func (o *pointerOp) measure(m *meter, p ptr) {
 	to := pointerAt(p)
-	if to == nil || o.live || m.seen.add(number(to), o.elem) {
+	if to == nil || o.live || m.shallow || m.seen.add(number(to), o.elem) {
 		return
 	}
 	m.left -= int64(o.elem.size)
