@@ -248,12 +248,13 @@ func (m maker) check(t *testing.T, typ reflect.Type, values int) {
 	for range values {
 		want := reflect.New(typ)
 		m.fill(want.Elem(), 5)
-		b, err := encodeAt(root, want)
+		mode := mode{local: m.IntN(2) == 0}
+		b, err := encodeAt(root, want, mode)
 		if err != nil {
 			t.Errorf("%v: encode: %v", typ, err)
 			return
 		}
-		got, err := decodeNew(root, b)
+		got, err := decodeNew(root, b, mode)
 		if err != nil {
 			t.Errorf("%v: decode: %v", typ, err)
 			return
@@ -268,40 +269,40 @@ func (m maker) check(t *testing.T, typ reflect.Type, values int) {
 		if root.min > len(b) {
 			t.Errorf("%v: an encoding of %d bytes, below the least of %d", typ, len(b), root.min)
 		}
-		m.damage(t, root, b)
+		m.damage(t, root, b, mode)
 	}
 }
 
 // damage decodes what is no encoding, or another value's: it may not panic.
-func (m maker) damage(t *testing.T, root *node, b []byte) {
+func (m maker) damage(t *testing.T, root *node, b []byte, mode mode) {
 	if len(b) == 0 {
 		return
 	}
-	if _, err := decodeNew(root, b[:m.IntN(len(b))]); err == nil {
+	if _, err := decodeNew(root, b[:m.IntN(len(b))], mode); err == nil {
 		t.Errorf("%v: no error for a part of an encoding", root.typ)
 	}
-	if _, err := decodeNew(root, append(b[:len(b):len(b)], 0)); err == nil {
+	if _, err := decodeNew(root, append(b[:len(b):len(b)], 0), mode); err == nil {
 		t.Errorf("%v: no error for more than an encoding", root.typ)
 	}
 	b[m.IntN(len(b))] ^= byte(1 << m.IntN(8))
-	got, err := decodeNew(root, b)
+	got, err := decodeNew(root, b, mode)
 	if err != nil {
 		return
 	}
-	if _, err := encodeAt(root, got); err != nil {
+	if _, err := encodeAt(root, got, mode); err != nil {
 		t.Errorf("%v: decoded, but not to be encoded again: %v", root.typ, err)
 	}
 }
 
 // encodeAt encodes what v points to.
-func encodeAt(root *node, v reflect.Value) ([]byte, error) {
-	var e encoder
+func encodeAt(root *node, v reflect.Value, mode mode) ([]byte, error) {
+	e := encoder{mode: mode}
 	return e.run(root, nil, v.UnsafePointer())
 }
 
 // decodeNew returns a pointer to a new value, decoded from b.
-func decodeNew(root *node, b []byte) (reflect.Value, error) {
-	var d decoder
+func decodeNew(root *node, b []byte, mode mode) (reflect.Value, error) {
+	d := decoder{mode: mode}
 	v := reflect.New(root.typ)
 	return v, d.run(root, b, v.UnsafePointer())
 }
