@@ -53,7 +53,11 @@ func (o *interfaceOp) encode(e *encoder, dst []byte, p ptr) []byte {
 		}
 		return append(dst, tagFalse)
 	}
+	return e.appendDynamic(dst, x, p)
+}
 
+// appendDynamic appends the interface x, which stands at p and is not nil.
+func (e *encoder) appendDynamic(dst []byte, x any, p ptr) []byte {
 	d := dynamicOf(x)
 	if d.hasOwn || d.sentinels.Load() {
 		var known bool
@@ -64,6 +68,7 @@ func (o *interfaceOp) encode(e *encoder, dst []byte, p ptr) []byte {
 	if dst = e.appendType(dst, d); e.err != nil {
 		return dst
 	}
+
 	data := dataWord(x)
 	switch {
 	case d.direct:
