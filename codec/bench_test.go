@@ -58,7 +58,8 @@ func copyEvent(e event) event {
 	return e
 }
 
-// copier stands in for a codec in a benchmark: its Decode copies what it was given.
+// copier stands in for a codec in a benchmark: its Decode copies what it was
+// given.
 type copier[T any] struct {
 	copy func(T) T
 	last T
@@ -126,8 +127,8 @@ func BenchmarkEvent(b *testing.B) {
 	b.Run("half", func(b *testing.B) { oneWay(b, mustFor[event](b), v) })
 }
 
-// The memmove that a fixed-size T is measured against copies it into the buffer and
-// out again.
+// The memmove that a fixed-size T is measured against copies it into the buffer
+// and out again.
 func BenchmarkFixed(b *testing.B) {
 	benchmarkFixed(b, [16]byte{1})
 	benchmarkFixed(b, [128]byte{1})

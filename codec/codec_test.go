@@ -34,7 +34,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// exact compares as cmp.Equal does, with unexported fields, and floats by their bits.
+// exact compares as cmp.Equal does, with unexported fields, and floats by their
+// bits.
 var exact = cmp.Options{
 	cmp.Exporter(func(reflect.Type) bool { return true }),
 	cmp.Comparer(func(a, b float32) bool { return math.Float32bits(a) == math.Float32bits(b) }),
@@ -86,7 +87,8 @@ func carries[T any](values ...T) carried {
 	}}
 }
 
-// throughTheDisk sends the values again and again through a pipe, until some have been on disk.
+// throughTheDisk sends the values again and again through a pipe, until some
+// have been on disk.
 func throughTheDisk[T any](t *testing.T, values []T) {
 	t.Helper()
 	in, out := make(chan T, 64), make(chan T, 64)
@@ -229,7 +231,8 @@ func init() {
 
 func ref[T any](v T) *T { return &v }
 
-// Of the locations of one name a process keeps the first that it has met, so tests must not make others.
+// Of the locations of one name a process keeps the first that it has met, so
+// tests must not make others.
 var (
 	berlin = sync.OnceValue(func() *time.Location {
 		loc, err := time.LoadLocation("Europe/Berlin")
@@ -250,34 +253,104 @@ func TestValuesArriveAsTheyWere(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range []carried{
-		carries(true), carries(flag(true)),
-		carries(1, -1, math.MinInt), carries(int8(-1)), carries(int16(-1)), carries(int32(-1)), carries(int64(math.MinInt64)),
-		carries(uint(1)), carries(uint8(255)), carries(uint16(1)), carries(uint32(1)), carries(uint64(math.MaxUint64)),
-		carries(float32(1.5)), carries(1.5, nan, math.Inf(-1), math.Copysign(0, -1)), carries(celsius(nan)),
-		carries(complex64(1 + 2i)), carries(complex(nan, 1)),
-		carries("x", text), carries(name("x")), carries([]byte("bytes"), []byte{}, []byte{0}, []byte{0, 0, 1}), carries(raw("x"), raw{}, raw{0}),
-		carries(struct{}{}), carries([0]string{}), carries([3]bool{true}), carries(uuid{1, 2}), carries([2]string{"a", "b"}), carries([2][2][]byte{{{1}}}),
-		carries(point{1, 2}), carries(padded{true, 2, true, 4, 5}), carries(hidden{1, "b", []byte{}}),
-		carries(embedded{hidden{1, "b", nil}, &point{1, 2}, at, "n"}), carries(unnamed{}), carries(blank{A: "a"}),
-		carries([]int{1, 2}, []int{}), carries([]bool{true}, []bool{}), carries([]string{"a", ""}, []string{}), carries(names{"a"}, names{}),
-		carries([][]string{{"a"}, nil, {}}), carries([]struct{}{{}, {}}, []struct{}{}), carries([]*int{ref(1), nil}), carries([]padded{{A: true}, {C: true}}),
-		carries(map[string]string{"a": "b"}, map[string]string{}), carries(map[string]int{"a": 1}), carries(headers{"a": {"b"}, "c": nil, "d": {}}, headers{}),
-		carries(map[point]name{{1, 2}: "a"}), carries(map[name]bool{"a": true}), carries(map[int]map[int]string{1: {2: "3"}, 2: nil, 3: {}}),
-		carries(map[struct{}]int{{}: 1}), carries(map[[2]string]*point{{"a"}: {1, 2}}), carries(map[any]any{1: "a", "b": 2.5, registered{1, "b"}: nil}),
-		carries(map[bool]struct{}{true: {}, false: {}}), carries(map[celsius][]byte{1: {1}, 2: {}, 3: nil}), carries(map[string]any{"a": map[string]any{"b": []any{1, "c", nil}}}),
-		carries(ref(1)), carries(ref(ref("x"))), carries(ref([]int(nil))), carries(&point{1, 2}), carries(&hidden{b: "b"}), carries(ref(struct{}{})),
-		carries(item{"a", 1, []item{{"b", 2, []item{}}, {"c", 3, nil}}}), carries(&list{1, &list{2, nil}}), carries(tree{&tree{Key: "l"}, nil, "k"}),
-		carries(graph{"a": {"b": nil}, "c": {}}), carries(nest{{}, nil, {{}}}),
-		carries(at, at.In(berlin()), at.Local(), at.In(time.FixedZone("", -90*60)), at.In(time.FixedZone("odd", 12345))), carries([]time.Time{at}), carries(map[time.Time]int{at: 1}),
-		carries(clock(at), clock(at.In(berlin()))), carries(time.March), carries(places{time.UTC, berlin()}, places{nil, time.Local}), carries(time.Hour),
-		carries(netip.MustParseAddr("1.2.3.4"), netip.MustParseAddr("fe80::1%eth0")), carries(netip.MustParsePrefix("10.0.0.0/8")), carries(map[netip.Addr]netip.AddrPort{{}: netip.MustParseAddrPort("[::1]:80")}),
-		carries(*big.NewInt(-5), *new(big.Int).Lsh(big.NewInt(1), 300)), carries(big.NewRat(1, 3)), carries(new(big.Float).SetPrec(100).SetMode(big.ToZero).SetFloat64(0.1)),
-		carries(*u, url.URL{Path: "a b", RawPath: "%61 b"}, url.URL{ForceQuery: true, OmitHost: true}), carries(u), carries(url.Values{"a": {"b"}}),
-		carries(net.ParseIP("1.2.3.4")), carries(net.IPNet{IP: net.IP{1}, Mask: net.IPMask{2}}), carries(mail.Address{Name: "a", Address: "b"}), carries(json.RawMessage("{}")), carries(json.Number("1")),
-		carries(token{&text}), carries(&token{&text}, &token{}), carries([]token{{&text}, {}}), carries(map[string]token{"a": {&text}, "b": {}, "c": {}, "d": {&text}, "e": {}}), carries(map[string]*token{"a": {&text}, "b": nil}),
-		carries(any(1), any("a"), any([]byte{}), any(at), any(registered{1, "b"}), any(&registered{}), any([]any{}), any(map[string]any(nil))), carries([]any{true, int8(1), uint64(2), 1i, time.Second, []string{"a"}}),
-		carries(error(io.EOF), fs.ErrNotExist, errors.New("x")), carries(result[[]item]{V: []item{{}}, Err: io.EOF}), carries([]fmt.Stringer{time.Second, at}),
-		carries(newEvent()), carries(ref(newEvent())), carries([]event{newEvent(), {}}),
+		carries(true),
+		carries(flag(true)),
+		carries(1, -1, math.MinInt),
+		carries(int8(-1)),
+		carries(int16(-1)),
+		carries(int32(-1)),
+		carries(int64(math.MinInt64)),
+		carries(uint(1)),
+		carries(uint8(255)),
+		carries(uint16(1)),
+		carries(uint32(1)),
+		carries(uint64(math.MaxUint64)),
+		carries(float32(1.5)),
+		carries(1.5, nan, math.Inf(-1), math.Copysign(0, -1)),
+		carries(celsius(nan)),
+		carries(complex64(1 + 2i)),
+		carries(complex(nan, 1)),
+		carries("x", text),
+		carries(name("x")),
+		carries([]byte("bytes"), []byte{}, []byte{0}, []byte{0, 0, 1}),
+		carries(raw("x"), raw{}, raw{0}),
+		carries(struct{}{}),
+		carries([0]string{}),
+		carries([3]bool{true}),
+		carries(uuid{1, 2}),
+		carries([2]string{"a", "b"}),
+		carries([2][2][]byte{{{1}}}),
+		carries(point{1, 2}),
+		carries(padded{true, 2, true, 4, 5}),
+		carries(hidden{1, "b", []byte{}}),
+		carries(embedded{hidden{1, "b", nil}, &point{1, 2}, at, "n"}),
+		carries(unnamed{}),
+		carries(blank{A: "a"}),
+		carries([]int{1, 2}, []int{}),
+		carries([]bool{true}, []bool{}),
+		carries([]string{"a", ""}, []string{}),
+		carries(names{"a"}, names{}),
+		carries([][]string{{"a"}, nil, {}}),
+		carries([]struct{}{{}, {}}, []struct{}{}),
+		carries([]*int{ref(1), nil}),
+		carries([]padded{{A: true}, {C: true}}),
+		carries(map[string]string{"a": "b"}, map[string]string{}),
+		carries(map[string]int{"a": 1}),
+		carries(headers{"a": {"b"}, "c": nil, "d": {}}, headers{}),
+		carries(map[point]name{{1, 2}: "a"}),
+		carries(map[name]bool{"a": true}),
+		carries(map[int]map[int]string{1: {2: "3"}, 2: nil, 3: {}}),
+		carries(map[struct{}]int{{}: 1}),
+		carries(map[[2]string]*point{{"a"}: {1, 2}}),
+		carries(map[any]any{1: "a", "b": 2.5, registered{1, "b"}: nil}),
+		carries(map[bool]struct{}{true: {}, false: {}}),
+		carries(map[celsius][]byte{1: {1}, 2: {}, 3: nil}),
+		carries(map[string]any{"a": map[string]any{"b": []any{1, "c", nil}}}),
+		carries(ref(1)),
+		carries(ref(ref("x"))),
+		carries(ref([]int(nil))),
+		carries(&point{1, 2}),
+		carries(&hidden{b: "b"}),
+		carries(ref(struct{}{})),
+		carries(item{"a", 1, []item{{"b", 2, []item{}}, {"c", 3, nil}}}),
+		carries(&list{1, &list{2, nil}}),
+		carries(tree{&tree{Key: "l"}, nil, "k"}),
+		carries(graph{"a": {"b": nil}, "c": {}}),
+		carries(nest{{}, nil, {{}}}),
+		carries(at, at.In(berlin()), at.Local(), at.In(time.FixedZone("", -90*60)), at.In(time.FixedZone("odd", 12345))),
+		carries([]time.Time{at}),
+		carries(map[time.Time]int{at: 1}),
+		carries(clock(at), clock(at.In(berlin()))),
+		carries(time.March),
+		carries(places{time.UTC, berlin()}, places{nil, time.Local}),
+		carries(time.Hour),
+		carries(netip.MustParseAddr("1.2.3.4"), netip.MustParseAddr("fe80::1%eth0")),
+		carries(netip.MustParsePrefix("10.0.0.0/8")),
+		carries(map[netip.Addr]netip.AddrPort{{}: netip.MustParseAddrPort("[::1]:80")}),
+		carries(*big.NewInt(-5), *new(big.Int).Lsh(big.NewInt(1), 300)),
+		carries(big.NewRat(1, 3)),
+		carries(new(big.Float).SetPrec(100).SetMode(big.ToZero).SetFloat64(0.1)),
+		carries(*u, url.URL{Path: "a b", RawPath: "%61 b"}, url.URL{ForceQuery: true, OmitHost: true}),
+		carries(u),
+		carries(url.Values{"a": {"b"}}),
+		carries(net.ParseIP("1.2.3.4")),
+		carries(net.IPNet{IP: net.IP{1}, Mask: net.IPMask{2}}),
+		carries(mail.Address{Name: "a", Address: "b"}),
+		carries(json.RawMessage("{}")),
+		carries(json.Number("1")),
+		carries(token{&text}),
+		carries(&token{&text}, &token{}),
+		carries([]token{{&text}, {}}),
+		carries(map[string]token{"a": {&text}, "b": {}, "c": {}, "d": {&text}, "e": {}}),
+		carries(map[string]*token{"a": {&text}, "b": nil}),
+		carries(any(1), any("a"), any([]byte{}), any(at), any(registered{1, "b"}), any(&registered{}), any([]any{}), any(map[string]any(nil))),
+		carries([]any{true, int8(1), uint64(2), 1i, time.Second, []string{"a"}}),
+		carries(error(io.EOF), fs.ErrNotExist, errors.New("x")),
+		carries(result[[]item]{V: []item{{}}, Err: io.EOF}),
+		carries([]fmt.Stringer{time.Second, at}),
+		carries(newEvent()),
+		carries(ref(newEvent())),
+		carries([]event{newEvent(), {}}),
 	} {
 		t.Run(c.name, c.test)
 	}
@@ -404,6 +477,7 @@ func TestForRefusesWhatCannotTravel(t *testing.T) {
 		{forErr[*withFunc](), "withFunc.cb is a func(), which is no data: leave it out, or give codec_test.withFunc"},
 		{forErr[[]withFunc](), "T[].cb is a func(), which is no data: leave it out, or give codec_test.withFunc"},
 		{forErr[func(int) string](), "T is a func(int) string, which is no data: leave it out, or give func(int) string"},
+		{forErr[request](), "request.Ctx is a context.Context, which is no data: leave it out, or give codec_test.request"},
 		{forErr[chan int](), "T is a chan int, which is no data: leave it out, or give chan int"},
 		{forErr[unsafe.Pointer](), "Pointer is an unsafe.Pointer, which is no data: leave it out, or give unsafe.Pointer"},
 		{forErr[deep](), "deep.Items[].M[value].C is a chan<- int, which is no data: leave it out, or give codec_test.deep"},
@@ -592,7 +666,8 @@ func TestPointersIntoTheMiddleOfWhatHoldsItselfArriveThere(t *testing.T) {
 	}
 }
 
-// mix is deep in two ways: by slices, which are encoded in place, and by pointers.
+// mix is deep in two ways: by slices, which are encoded in place, and by
+// pointers.
 type mix struct {
 	Kids []mix
 	Next *mix
@@ -682,7 +757,8 @@ func TestFixedAndPlainTypesDoNotAllocate(t *testing.T) {
 	noAllocs(t, mustFor[error](t), error(&fs.PathError{Op: "open", Path: "/x", Err: fs.ErrNotExist}), 99)
 }
 
-// noAllocs checks that Append allocates nothing, and Decode as often as told at most.
+// noAllocs checks that Append allocates nothing, and Decode as often as told at
+// most.
 func noAllocs[T any](t *testing.T, c codec.Codec[T], v T, decode float64) {
 	t.Helper()
 	if raceEnabled {

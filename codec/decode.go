@@ -18,7 +18,8 @@ type decoder struct {
 	forward    []deferred // pointers, and what they point to
 }
 
-// fail ends the decoding. What goes on reads from an empty input, and comes to nothing.
+// fail ends the decoding. What goes on reads from an empty input, and comes to
+// nothing.
 func (d *decoder) fail(err error) []byte {
 	if d.err == nil {
 		d.err = err
@@ -73,9 +74,9 @@ func (d *decoder) descend(n *node, src []byte, p ptr) []byte {
 	return src
 }
 
-// claim is asked before n values of at least least bytes each are allocated. No byte
-// is claimed twice, by values within values either: what a decoding allocates stays
-// proportional to its input.
+// claim is asked before n values of at least least bytes each are allocated. No
+// byte is claimed twice, by values within values either: what a decoding
+// allocates stays proportional to its input.
 func (d *decoder) claim(n, least int) bool {
 	if least > 0 && n > d.budget/least {
 		d.fail(errCount)
@@ -100,9 +101,10 @@ func (d *decoder) leave(was bool) {
 	d.fixedPlace = was
 }
 
-// Short strings of one item lie in blocks that they share: a garbage collected object
-// each would cost more than they do. Blocks grow with what they are for, and stay small,
-// so that a string which outlives its item keeps little else alive.
+// Short strings of one item lie in blocks that they share: a garbage collected
+// object each would cost more than they do. Blocks grow with what they are for,
+// and stay small, so that a string which outlives its item keeps little else
+// alive.
 const (
 	shortText  = 64
 	firstBlock = 128

@@ -10,13 +10,13 @@ import (
 	"strings"
 )
 
-// Difference returns a clause that names what differs between the label found and the
-// one wanted, such as
+// Difference returns a clause that names what differs between the label found
+// and the one wanted, such as
 //
 //	field "B" was string, is []byte
 //
-// to stand in an error that says why the one can't be read as the other. It returns ""
-// for equal labels.
+// to stand in an error that says why the one can't be read as the other. It
+// returns "" for equal labels.
 func Difference(found, want string) string {
 	if found == want {
 		return ""
@@ -29,8 +29,8 @@ func Difference(found, want string) string {
 	return difference(foundLines, wantLines, wantLines)
 }
 
-// parseLabel takes apart the label of one of For's codecs: its first line, without the
-// hash, and the lines below. Of other labels there is but the text.
+// parseLabel takes apart the label of one of For's codecs: its first line,
+// without the hash, and the lines below. Of other labels there is but the text.
 func parseLabel(s string) (head string, lines []line) {
 	first, below, _ := strings.Cut(s, "\n")
 	words := strings.Fields(first)
@@ -45,8 +45,8 @@ func parseLabel(s string) (head string, lines []line) {
 	return strconv.Quote(s), nil
 }
 
-// difference names the first difference between the lines found and those wanted, which
-// are shown. Those found may be hashes: then so are those wanted.
+// difference names the first difference between the lines found and those
+// wanted, which are shown. Those found may be hashes: then so are those wanted.
 func difference(found, want, shown []line) string {
 	i := 0
 	for i < len(found) && i < len(want) && found[i] == want[i] {
@@ -81,9 +81,10 @@ func difference(found, want, shown []line) string {
 	return fmt.Sprintf("field %q has moved", shown[min(i, len(shown)-1)].path)
 }
 
-// An outline stands for the shape of a registered type in the encoding of each item
-// that holds one. It is the hash of the shape, 8 bytes; the number of lines that follow,
-// a uvarint; and for each of these 2 bytes that stand for its path and 1 for its type.
+// An outline stands for the shape of a registered type in the encoding of each
+// item that holds one. It is the hash of the shape, 8 bytes; the number of
+// lines that follow, a uvarint; and for each of these 2 bytes that stand for
+// its path and 1 for its type.
 type outline struct {
 	hash   uint64
 	hashed []line

@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"go/token"
 	"reflect"
+	"strings"
 	"sync"
 	"sync/atomic"
 )
 
-// dynamic is what is known of a type that interface values have had in this process.
+// dynamic is what is known of a type that interface values have had in this
+// process.
 type dynamic struct {
 	typ    reflect.Type
 	id     uint64 // its place among dynamics.all
@@ -17,11 +19,12 @@ type dynamic struct {
 
 	copyFirst bool // its methods get to see it: give them a variable of their own
 	hasOwn    bool // it is an error that wraps no other: it keeps its identity
-	live      *ValueError
-	foreign   string // the package of an unexported type in it
-	unknown   *ValueError
-	unfit     *ValueError
-	crowded   *ValueError
+	foreign   string
+
+	live    *ValueError // what is not nil is live; nil if it is not
+	unknown *ValueError // For: nobody has registered it
+	unfit   *ValueError // Local: it is another package's own
+	crowded *ValueError // Local: there are too many errors
 
 	sentinels atomic.Bool                // some values of the type are registered errors
 	known     atomic.Pointer[registered] // nil: nobody has registered it
@@ -37,8 +40,8 @@ type registered struct {
 	layout func() outline
 }
 
-// dynamics holds the types that interface values have had, in the order in which they
-// were met.
+// dynamics holds the types that interface values have had, in the order in
+// which they were met.
 var dynamics struct {
 	sync.RWMutex
 	all    []*dynamic
@@ -109,11 +112,11 @@ func newDynamic(t reflect.Type) *dynamic {
 	d := &dynamic{
 		typ:       t,
 		zero:      reflect.Zero(t).Interface(),
-		copyFirst: inline(t, func(t reflect.Type) bool { return formOf(t) >= formCustom && t != addrType }),
+		copyFirst: inline(t, marshalsItself),
 		hasOwn:    keepsIdentity(t),
 		foreign:   foreignPackage(t),
 		unknown:   unknownError(t),
-		unfit:     &ValueError{t, " in an interface: another package's rules for it are not known"},
+		unfit:     &ValueError{t, " in an interface, which only its own package knows how to copy"},
 		crowded:   &ValueError{t, ": too many are in use to keep them apart"},
 	}
 	// The data of a zero value is nil, or else the address of a zero value.
@@ -123,6 +126,8 @@ func newDynamic(t reflect.Type) *dynamic {
 	}
 	return d
 }
+
+func marshalsItself(t reflect.Type) bool { return formOf(t) >= formCustom && t != addrType }
 
 // keepsIdentity reports whether a t is an error like those of errors.New, which
 // programs compare by their address.
@@ -166,14 +171,16 @@ func (d *dynamic) refusal(m *mode) *ValueError {
 	return nil
 }
 
-// isTrick reports whether t is a pointer type with an unexported name: there is a
-// secret to what it points to, such as an array whose length stands elsewhere.
+// isTrick reports whether t is a pointer type with an unexported name: there is
+// a secret to what it points to, such as an array whose length stands
+// elsewhere.
 func isTrick(t reflect.Type) bool {
 	return t.Kind() == reflect.Pointer && t.Name() != "" && !token.IsExported(t.Name())
 }
 
-// foreignPackage returns the package of an unexported type in the unnamed t, or of t
-// itself, or "" if there is none. The package is that of the last if there are several.
+// foreignPackage returns the package of t if t is unexported, or of such a type
+// that the unnamed t is made of, or "" if there is none. Two packages make a
+// name that none has.
 func foreignPackage(t reflect.Type) string {
 	if t.Name() != "" {
 		if t.PkgPath() == "" || token.IsExported(t.Name()) {
@@ -183,10 +190,11 @@ func foreignPackage(t reflect.Type) string {
 	}
 	switch t.Kind() {
 	case reflect.Map:
-		if key := foreignPackage(t.Key()); key != "" {
-			return key
+		key, val := foreignPackage(t.Key()), foreignPackage(t.Elem())
+		if key == "" || key == val {
+			return val
 		}
-		return foreignPackage(t.Elem())
+		return strings.TrimSuffix(key+" "+val, " ")
 	case reflect.Pointer, reflect.Slice, reflect.Array:
 		return foreignPackage(t.Elem())
 	}

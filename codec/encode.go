@@ -32,12 +32,14 @@ type encoder struct {
 	seen  places // where the descents of a tree have led
 	graph *graph // nil while the item may be a tree
 
-	// fixedPlace tells that what is encoded stays where it is: it is neither in an
-	// interface nor in a variable that a map is iterated with, nor a copy of the item.
+	// fixedPlace tells that what is encoded stays where it is: it is neither in
+	// an interface nor in a variable that a map is iterated with, nor a copy of
+	// the item.
 	fixedPlace bool
 
-	// blurred counts values that may come back equal to one they differ from, as two
-	// times do that differ in their monotonic reading only. Map keys must not.
+	// blurred counts values that may come back equal to one they differ from,
+	// as two times do that differ in their monotonic reading only. Map keys
+	// must not.
 	blurred int
 
 	capsules int // marshaled values in one another, see capsuleOp
@@ -157,8 +159,8 @@ func (e *encoder) leave(was bool) {
 	e.fixedPlace = was
 }
 
-// places is a set of addresses of values: open addressing, a power of two of slots, at
-// most half of them in use.
+// places is a set of addresses of values: open addressing, a power of two of
+// slots, at most half of them in use.
 type places struct {
 	slots []seenPlace
 	n     int
@@ -205,7 +207,8 @@ func (s *places) reset() {
 	if s.n == 0 {
 		return
 	}
-	// Clearing many slots after an item of a few pointers would cost more than that item.
+	// Clearing many slots after an item of a few pointers would cost more than
+	// that item.
 	if len(s.slots) > fewPlaces && s.n < len(s.slots)/16 || len(s.slots) > 1<<12 {
 		s.slots = nil
 	}

@@ -2,8 +2,8 @@ package codec
 
 import "reflect"
 
-// fixedOp copies memory that holds no pointers: a value, or neighbouring fields with
-// the padding between them.
+// fixedOp copies memory that holds no pointers: a value, or neighbouring fields
+// with the padding between them.
 type fixedOp struct {
 	size   uintptr
 	checks []check
@@ -34,8 +34,8 @@ func (o *fixedOp) valid(m []byte) bool {
 	return true
 }
 
-// A check tells whether a part of some memory may become a Go value. Only bool has
-// bytes that may not: the compiler relies on its being 0 or 1.
+// A check tells whether a part of some memory may become a Go value. Only bool
+// has bytes that may not: the compiler relies on its being 0 or 1.
 type check struct {
 	off, size uintptr
 	ok        func(m []byte) bool
@@ -76,8 +76,8 @@ func (o *fixedOp) validEach(m []byte) bool {
 	return true
 }
 
-// memoryOp is for slices whose elements hold no pointers: they are copied as one
-// piece.
+// memoryOp is for slices whose elements hold no pointers: they are copied as
+// one piece.
 type memoryOp struct {
 	typ  reflect.Type
 	elem fixedOp

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// form is how values of a type travel. What comes first wins, within an item as for
-// the item itself.
+// form is how values of a type travel. What comes first wins, within an item as
+// for the item itself.
 type form int
 
 const (
@@ -85,8 +85,8 @@ func isByte(t reflect.Type) bool {
 	return t.Kind() == reflect.Uint8 && customOf(t) == nil
 }
 
-// isFixed reports whether t is data without pointers, so that a copy of its memory is a
-// copy of it.
+// isFixed reports whether t is data without pointers, so that a copy of its
+// memory is a copy of it.
 func isFixed(t reflect.Type) bool {
 	if refused(t) != "" || customOf(t) != nil {
 		return false
@@ -106,8 +106,8 @@ func isFixed(t reflect.Type) bool {
 	}
 }
 
-// inline calls f for t and what is part of a t's own memory, until f returns true. It
-// reports whether it did.
+// inline calls f for t and what is part of a t's own memory, until f returns
+// true. It reports whether it did.
 func inline(t reflect.Type, f func(reflect.Type) bool) bool {
 	if f(t) {
 		return true
@@ -125,13 +125,14 @@ func inline(t reflect.Type, f func(reflect.Type) bool) bool {
 	return false
 }
 
-// reaches calls f for t and all that a t may lead to by its type, but for what has a
-// form of its own, until f returns true. It reports whether it did.
+// reaches calls f for t and all that a t may lead to by its type, but for what
+// has a form of its own, until f returns true. It reports whether it did.
 func reaches(t reflect.Type, f func(reflect.Type) bool) bool {
 	seen := map[reflect.Type]bool{}
 	var walk func(t reflect.Type) bool
 	walk = func(t reflect.Type) bool {
-		if seen[t] || t == addrType || t == locationType || isTime(t) || customOf(t) != nil || isProto(t) {
+		ownForm := t == addrType || t == locationType || isTime(t) || customOf(t) != nil || isProto(t)
+		if seen[t] || ownForm {
 			return false
 		}
 		seen[t] = true
@@ -157,17 +158,20 @@ func reaches(t reflect.Type, f func(reflect.Type) bool) bool {
 
 // mayFail reports whether the plan may be unable to carry a value of type t.
 func mayFail(t reflect.Type) bool {
-	return reaches(t, func(t reflect.Type) bool { return t.Kind() == reflect.Interface || refused(t) != "" })
+	return reaches(t, func(t reflect.Type) bool {
+		return t.Kind() == reflect.Interface || refused(t) != ""
+	})
 }
 
-// neverHeld reports whether no value of type t can be carried by its plan, for a part
-// of it is no data even when it is zero.
+// neverHeld reports whether no value of type t can be carried by its plan, for
+// a part of it is no data even when it is zero.
 func neverHeld(t reflect.Type) bool {
 	return inline(t, func(t reflect.Type) bool { return refused(t) != "" && !nilable(t) })
 }
 
-// travelsLocally reports whether a t is no part of the running program, although its
-// plan may be unable to carry it: what it marshals to can stand for it.
+// travelsLocally reports whether a t is no part of the running program,
+// although its plan may be unable to carry it: what it marshals to can stand
+// for it.
 func travelsLocally(t reflect.Type) bool {
 	return !reaches(t, func(t reflect.Type) bool {
 		return refused(t) != "" && refused(t) != elsewhere

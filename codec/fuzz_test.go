@@ -22,8 +22,8 @@ import (
 // target decodes data as one type.
 type target func(t *testing.T, data []byte)
 
-// hostile returns the target for c: data that is decoded without an error is encoded
-// and decoded again, to an equal value.
+// hostile returns the target for c: data that is decoded without an error is
+// encoded and decoded again, to an equal value.
 func hostile[T any](c codec.Codec[T]) target {
 	return func(t *testing.T, data []byte) {
 		before := bytes.Clone(data)
@@ -52,8 +52,8 @@ func hostile[T any](c codec.Codec[T]) target {
 	}
 }
 
-// holdsNaN reports whether v holds a NaN, or so much that it takes more than that many
-// steps to know.
+// holdsNaN reports whether v holds a NaN, or so much that it takes more than
+// that many steps to know.
 func holdsNaN(v reflect.Value, steps *int) bool {
 	if *steps--; *steps < 0 {
 		return true

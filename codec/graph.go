@@ -5,11 +5,11 @@ import (
 	"errors"
 )
 
-// An item in which something is reached twice, or that holds itself, is encoded as a
-// graph. What can be referred to has a number, in the order in which it is met: what
-// pointers point to, slices and maps that may hold themselves, and structs within others
-// or within slices, since a pointer may point at those too. Where a pointer, slice or
-// map would begin, there is one of
+// An item in which something is reached twice, or that holds itself, is encoded
+// as a graph. What can be referred to has a number, in the order in which it is
+// met: what pointers point to, slices and maps that may hold themselves, and
+// structs within others or within slices, since a pointer may point at those
+// too. Where a pointer, slice or map would begin, there is one of
 const (
 	refNil     = 0 // nil
 	refNew     = 1 // it follows; for slices and maps, behind the length
@@ -17,11 +17,12 @@ const (
 	refForward = 3 // for pointers: to a struct within what comes later
 )
 
-// The numbers of the latter stand at the end of the item, in the order of the pointers.
+// The numbers of the latter stand at the end of the item, in the order of the
+// pointers.
 
 var (
 	errRef     = errors.New("codec: a reference to what is not there")
-	errTangled = errors.New("codec: a map or interface holds a pointer into the middle of what comes after it")
+	errTangled = errors.New("codec: a map or interface points into the middle of what comes after it")
 )
 
 // graph is the state of encoding one.
@@ -29,8 +30,8 @@ type graph struct {
 	met     map[place]meeting
 	numbers int // given so far
 
-	// within holds what a pointer led to before it was met within something else: the
-	// next run refers to it from there.
+	// within holds what a pointer led to before it was met within something
+	// else: the next run refers to it from there.
 	within map[place]bool
 	missed int // places that this run has added to within
 
@@ -49,8 +50,9 @@ type meeting struct {
 	byPointer bool
 }
 
-// runGraph appends the encoding of the root value at p as a graph. It is tried again
-// as long as pointers turn out to lead into the middle of something, but not for ever.
+// runGraph appends the encoding of the root value at p as a graph. It is tried
+// again as long as pointers turn out to lead into the middle of something, but
+// not for ever.
 func (e *encoder) runGraph(root *node, dst []byte, p ptr) []byte {
 	start := len(dst)
 	within := map[place]bool{}
@@ -76,7 +78,8 @@ func (e *encoder) appendForward(dst []byte) []byte {
 	return dst
 }
 
-// refer appends a reference. If it is not known what follows is the value itself.
+// refer appends a reference. If it is not known what follows is the value
+// itself.
 func (e *encoder) refer(dst []byte, to place) (_ []byte, known bool) {
 	g := e.graph
 	if m, ok := g.met[to]; ok {
@@ -96,7 +99,8 @@ func (e *encoder) refer(dst []byte, to place) (_ []byte, known bool) {
 	return append(dst, refNew), false
 }
 
-// withinOp is for structs that are part of something else: it gives them a number.
+// withinOp is for structs that are part of something else: it gives them a
+// number.
 type withinOp struct{ node *node }
 
 func (o *withinOp) encode(e *encoder, dst []byte, p ptr) []byte {

@@ -8,9 +8,9 @@ import (
 	"reflect"
 )
 
-// An interface value begins with a tag. 0 is nil; a basic type has its number, and its
-// value follows, but that an int is a varint and a bool has a tag for each of its
-// values. The rest are below.
+// An interface value begins with a tag. 0 is nil; a basic type has its number,
+// and its value follows, but that an int is a varint and a bool has a tag for
+// each of its values. The rest are below.
 const (
 	tagNil   = 0
 	tagTrue  = 249
@@ -53,7 +53,11 @@ func (o *interfaceOp) encode(e *encoder, dst []byte, p ptr) []byte {
 		}
 		return append(dst, tagFalse)
 	}
+	return e.appendDynamic(dst, x, p)
+}
 
+// appendDynamic appends the interface x, which stands at p and is not nil.
+func (e *encoder) appendDynamic(dst []byte, x any, p ptr) []byte {
 	d := dynamicOf(x)
 	if d.hasOwn || d.sentinels.Load() {
 		var known bool
@@ -64,6 +68,7 @@ func (o *interfaceOp) encode(e *encoder, dst []byte, p ptr) []byte {
 	if dst = e.appendType(dst, d); e.err != nil {
 		return dst
 	}
+
 	data := dataWord(x)
 	switch {
 	case d.direct:
@@ -105,8 +110,8 @@ func (e *encoder) appendType(dst []byte, d *dynamic) []byte {
 
 var metErrors = newMet()
 
-// appendIdentity appends what keeps the identity of an error. It is known if nothing
-// else need follow.
+// appendIdentity appends what keeps the identity of an error. It is known if
+// nothing else need follow.
 func (e *encoder) appendIdentity(dst []byte, d *dynamic, x any) (_ []byte, known bool) {
 	if d.sentinels.Load() {
 		if name, ok := registry.Load().nameOf(x); ok {
@@ -207,13 +212,13 @@ func (o *interfaceOp) set(p ptr, x any) {
 	*at[any](p) = x
 }
 
-// decodeError sets the interface at p to the registered error whose name src begins
-// with.
+// decodeError sets the interface at p to the registered error whose name src
+// begins with.
 func (o *interfaceOp) decodeError(d *decoder, src []byte, p ptr) []byte {
 	name, src := d.string(src)
 	known := registry.Load().errors[string(name)]
 	if known == nil {
-		return d.fail(fmt.Errorf("codec: no error is registered as %q: call codec.RegisterError at start", name))
+		return d.fail(fmt.Errorf("codec: no error %q: call codec.RegisterError at start", name))
 	}
 	if t := reflect.TypeOf(known); !t.Implements(o.typ) {
 		return d.fail(fmt.Errorf("codec: a %v is no %v", t, o.typ))
@@ -222,7 +227,8 @@ func (o *interfaceOp) decodeError(d *decoder, src []byte, p ptr) []byte {
 	return src
 }
 
-// decodeMet sets the interface at p to an error that is still in use, or to a copy.
+// decodeMet sets the interface at p to an error that is still in use, or to a
+// copy.
 func (o *interfaceOp) decodeMet(d *decoder, src []byte, p ptr) []byte {
 	if len(src) < 5 || src[4] == tagMet {
 		return d.fail(errShort)
@@ -242,7 +248,8 @@ func (o *interfaceOp) decodeMet(d *decoder, src []byte, p ptr) []byte {
 	return src
 }
 
-// dynamic cuts the rest of what appendType appended. It returns nil where it fails.
+// dynamic cuts the rest of what appendType appended. It returns nil where it
+// fails.
 func (d *decoder) dynamic(tag byte, src []byte) (dyn *dynamic, rest []byte) {
 	known := registry.Load()
 	switch {
@@ -273,10 +280,11 @@ func (d *decoder) named(src []byte) (dyn *dynamic, rest []byte) {
 	}
 	dyn = registry.Load().types[string(name)]
 	if dyn == nil {
-		return nil, d.fail(fmt.Errorf("codec: no type is registered as %q: call codec.Register at start", name))
+		return nil, d.fail(fmt.Errorf("codec: no type %q: call codec.Register at start", name))
 	}
 	if is := dyn.known.Load().layout(); !is.is(was) {
-		return nil, d.fail(fmt.Errorf("codec: %s has changed since it was written: %s", name, is.difference(was)))
+		text := is.difference(was)
+		return nil, d.fail(fmt.Errorf("codec: %s has changed since it was written: %s", name, text))
 	}
 	d.types = append(d.types, dyn)
 	return dyn, src
@@ -285,7 +293,7 @@ func (d *decoder) named(src []byte) (dyn *dynamic, rest []byte) {
 // measure takes what the interface at p holds off m.
 func (o *interfaceOp) measure(m *meter, p ptr) {
 	x := anyAt(p, o.hasMethods)
-	if x == nil {
+	if x == nil || m.shallow {
 		return
 	}
 	d := dynamicOf(x)
@@ -304,8 +312,8 @@ func (o *interfaceOp) measure(m *meter, p ptr) {
 	}
 }
 
-// typeOp is for a reflect.Type, which goes by what it is as an interface's type. It is
-// a pointer to what the program knows of it.
+// typeOp is for a reflect.Type, which goes by what it is as an interface's
+// type. It is a pointer to what the program knows of it.
 type typeOp struct{}
 
 func (typeOp) encode(e *encoder, dst []byte, p ptr) []byte {

@@ -10,14 +10,15 @@ import (
 	"strings"
 )
 
-// Label returns what names c, T and the form of T's values, as short text that is the
-// same in every process: what is written under one label can be read under an equal
-// one. The first line is for people. For a codec of [For] it ends with a hash of T's
-// shape and with the platform; the lines below are that shape, a field each, in at most
-// 4 KiB altogether. What interfaces hold is no part of it: each such value carries an
-// outline of its own type. [Gob] and [JSON] outlive a change of T, so their labels name
-// it only. A codec with a method Label() string has the label it returns, and any other
-// the name of its Go type and T's.
+// Label returns what names c, T and the form of T's values, as short text that
+// is the same in every process: what is written under one label can be read
+// under an equal one. The first line is for people. For a codec of [For] it
+// ends with a hash of T's shape and with the platform; the lines below are that
+// shape, a field each, in at most 4 KiB altogether. What interfaces hold is no
+// part of it: each such value carries an outline of its own type. [Gob] and
+// [JSON] outlive a change of T, so their labels name it only. A codec with a
+// method Label() string has the label it returns, and any other the name of its
+// Go type and T's.
 func Label[T any](c Codec[T]) string {
 	t := reflect.TypeFor[T]()
 	name := brief(typeName(t))
@@ -43,7 +44,8 @@ func Label[T any](c Codec[T]) string {
 	return brief(typeName(reflect.TypeOf(c))) + " " + name
 }
 
-// planWord begins the label of For's codecs. A change of the wire form changes it.
+// planWord begins the label of For's codecs. A change of the wire form changes
+// it.
 const planWord = "plan2"
 
 const (
@@ -56,8 +58,11 @@ func planLabel(t reflect.Type) string {
 	text := fmt.Sprintf("%s %s %016x %s", planWord, brief(typeName(t)), hash, platform())
 	for i, l := range lines {
 		line := brief(l.path + " " + l.typ)
-		last := i == len(lines)-1
-		if len(text)+len(line)+1 > maxLabel || !last && len(text)+len(line)+len("\n\n"+cutMark) > maxLabel {
+		least := len("\n" + line)
+		if i < len(lines)-1 {
+			least += len("\n" + cutMark)
+		}
+		if len(text)+least > maxLabel {
 			return text + "\n" + cutMark
 		}
 		text += "\n" + line
@@ -86,8 +91,8 @@ func platform() string {
 // line describes a field, or something that a field's own line left open.
 type line struct{ path, typ string }
 
-// shape describes t for the label: a line per field, and a hash of these and of the
-// memory layout.
+// shape describes t for the label: a line per field, and a hash of these and of
+// the memory layout.
 func shape(t reflect.Type) (lines []line, sum uint64) {
 	d := describer{seen: map[reflect.Type]bool{}, layout: fnv.New64a()}
 	if t.Kind() == reflect.Struct && formOf(t) <= formFixed {
@@ -160,8 +165,8 @@ func (d *describer) fields(path string, t reflect.Type) {
 
 // elem adds a line only where the container's own line left something open.
 func (d *describer) elem(path string, t reflect.Type) {
-	switch {
-	case t.Name() == "" || t.PkgPath() == "" || t.Kind() == reflect.Struct && formOf(t) <= formFixed:
+	switch isStruct := t.Kind() == reflect.Struct && formOf(t) <= formFixed; {
+	case t.Name() == "" || t.PkgPath() == "" || isStruct:
 		d.parts(path, t)
 	case !d.seen[t]:
 		d.line(path, t)
@@ -180,7 +185,8 @@ func typeName(t reflect.Type) string {
 	return underlying(t)
 }
 
-// underlying returns typeName for t's underlying type, in which a struct is just that.
+// underlying returns typeName for t's underlying type, in which a struct is
+// just that.
 func underlying(t reflect.Type) string {
 	switch t.Kind() {
 	case reflect.Pointer:

@@ -35,8 +35,8 @@ type (
 	key struct{ A, B string }
 )
 
-// The labels stand in segment headers: a change here makes every backlog on disk
-// unreadable.
+// The labels stand in segment headers: a change here makes every backlog on
+// disk unreadable.
 func TestLabelsAreStable(t *testing.T) {
 	if reflect.TypeFor[uintptr]().Size() != 8 || !strings.HasSuffix(strings.SplitN(codec.Label(mustFor[int](t)), "\n", 2)[0], " le64") {
 		t.Skip("the hashes below are of a 64-bit little-endian platform")

@@ -9,8 +9,8 @@ import (
 	"sync"
 )
 
-// What is live is part of the running program and no data: a copy of it would be
-// something else, and reading it may race with those who use it.
+// What is live is part of the running program and no data: a copy of it would
+// be something else, and reading it may race with those who use it.
 
 const (
 	noData    = ", which is no data"
@@ -18,8 +18,8 @@ const (
 	elsewhere = ", which means nothing elsewhere"
 )
 
-// refused says why no codec can carry what is not nil of t, whatever it is made of. It
-// returns "" if one can.
+// refused says why no codec can carry what is not nil of t, whatever it is made
+// of. It returns "" if one can.
 func refused(t reflect.Type) string {
 	switch t.Kind() {
 	case reflect.Func, reflect.Chan, reflect.UnsafePointer:
@@ -27,12 +27,13 @@ func refused(t reflect.Type) string {
 	case reflect.Interface:
 		return ""
 	}
+	exported := token.IsExported(t.Name())
 	switch path := t.PkgPath(); {
 	case path == "sync", path == "sync/atomic":
 		return noCopy
 	case path == "unique", path == "weak":
 		return elsewhere
-	case path == "runtime" && (t.Name() == "Func" || !token.IsExported(t.Name())), strings.HasPrefix(path, "internal/"):
+	case path == "runtime" && (t.Name() == "Func" || !exported), strings.HasPrefix(path, "internal/"):
 		return noData
 	}
 	if isLock(t) {
@@ -43,24 +44,25 @@ func refused(t reflect.Type) string {
 
 var lockerType = reflect.TypeFor[sync.Locker]()
 
-// isLock reports whether t is a lock, or forbids copying in the way of one: the rule is
-// that of go vet's copylocks.
+// isLock reports whether t is a lock, or forbids copying in the way of one: the
+// rule is that of go vet's copylocks.
 func isLock(t reflect.Type) bool {
-	return t.Kind() != reflect.Interface && reflect.PointerTo(t).Implements(lockerType) && !t.Implements(lockerType)
+	p := reflect.PointerTo(t)
+	return t.Kind() != reflect.Interface && p.Implements(lockerType) && !t.Implements(lockerType)
 }
 
-// holdsLock reports whether a lock, an atomic or the like is part of a t. Someone may
-// be using what stands beside it.
+// holdsLock reports whether a lock, an atomic or the like is part of a t.
+// Someone may be using what stands beside it.
 func holdsLock(t reflect.Type) bool {
 	return inline(t, func(t reflect.Type) bool { return refused(t) == noCopy })
 }
 
 func nilable(t reflect.Type) bool {
 	switch t.Kind() {
-	case reflect.Func, reflect.Chan, reflect.UnsafePointer, reflect.Pointer, reflect.Map, reflect.Slice:
+	case reflect.Pointer, reflect.Map, reflect.Slice:
 		return true
 	}
-	return false
+	return t.Kind() == reflect.Func || t.Kind() == reflect.Chan || t.Kind() == reflect.UnsafePointer
 }
 
 var contextType = reflect.TypeFor[context.Context]()
@@ -142,8 +144,8 @@ func (o *liveOp) decode(d *decoder, src []byte, p ptr) []byte {
 
 func (o *liveOp) measure(*meter, ptr) {}
 
-// refusal returns the error that For refuses t with, which names the part that can't be
-// carried, or nil.
+// refusal returns the error that For refuses t with, which names the part that
+// can't be carried, or nil.
 func refusal(t reflect.Type) error {
 	r := refuser{root: t, seen: map[reflect.Type]bool{}}
 	return r.find(t, rootName(t), t)
@@ -165,15 +167,15 @@ type refuser struct {
 	seen map[reflect.Type]bool
 }
 
-// find looks for what can't be carried in the t at path. The owner is the type around
-// it that a codec can be given to.
+// find looks for what can't be carried in the t at path. The owner is the type
+// around it that a codec can be given to.
 func (r *refuser) find(t reflect.Type, path string, owner reflect.Type) error {
 	f := formOf(t)
 	if r.seen[t] || f != formComposed && f != formLive {
 		return nil
 	}
 	r.seen[t] = true
-	if r.canName(t) && f != formLive {
+	if r.canName(t) && f != formLive && t.Kind() != reflect.Interface {
 		owner = t
 	}
 
@@ -192,9 +194,9 @@ func (r *refuser) find(t reflect.Type, path string, owner reflect.Type) error {
 			err = r.find(t.Elem(), path+"[value]", owner)
 		}
 	}
-	if err == nil && f == formLive {
-		err = fmt.Errorf("codec: %s is %s%s: leave it out, or give %v a codec with codec.RegisterCodec",
-			path, article(t), refused(t), owner)
+	if err == nil && (f == formLive || t.Kind() == reflect.Interface && isLive(t)) {
+		const remedy = ": leave it out, or give %v a codec with codec.RegisterCodec"
+		err = fmt.Errorf("codec: %s is %s%s"+remedy, path, article(t), liveError(t).reason, owner)
 	}
 	return err
 }

@@ -20,8 +20,8 @@ type mapOp struct {
 	blurs    *ValueError // says that two keys would arrive as one
 }
 
-// entries walks and builds maps of one type. encode and measure are given a map that
-// is not empty, decode makes a map of n entries.
+// entries walks and builds maps of one type. encode and measure are given a map
+// that is not empty, decode makes a map of n entries.
 type entries interface {
 	len(p ptr) int
 	encode(o *mapOp, e *encoder, dst []byte, p ptr) []byte
@@ -39,8 +39,8 @@ func entriesOf(t reflect.Type, o *mapOp) entries {
 	return &anyEntries{typ: t, hashed: hashed}
 }
 
-// plain returns the unnamed type that values of type t can be taken for in a map: what
-// is laid out and compared alike.
+// plain returns the unnamed type that values of type t can be taken for in a
+// map: what is laid out and compared alike.
 func plain(t reflect.Type) reflect.Type {
 	switch {
 	case t.Kind() == reflect.String:
@@ -78,22 +78,29 @@ func (o *mapOp) encode(e *encoder, dst []byte, p ptr) []byte {
 	return dst
 }
 
-// keepApart fails if two keys of the map at p have the same encoding, as two times have
-// that differ in their monotonic reading only. It is slow, and called only for maps that
-// hold times, or what marshals itself.
+// keepApart fails if two keys of the map at p would arrive as one, as two times
+// do that differ in their monotonic reading only. It is slow, and called only
+// for maps that hold times, or what marshals itself.
 func (o *mapOp) keepApart(e *encoder, p ptr) {
-	seen := map[string]bool{}
+	m := reflect.NewAt(o.self.typ, p).Elem()
+	arrived := reflect.MakeMap(reflect.MapOf(o.key.typ, reflect.TypeFor[struct{}]()))
 	inner := encoder{mode: e.mode, capsules: e.capsules}
-	key := reflect.New(o.key.typ)
-	for it := reflect.NewAt(o.self.typ, p).Elem().MapRange(); it.Next(); {
+	reader := decoder{mode: e.mode, capsules: e.capsules}
+	for it := m.MapRange(); it.Next(); {
+		key := reflect.New(o.key.typ)
 		key.Elem().SetIterKey(it)
 		b, err := inner.run(o.key, nil, key.UnsafePointer())
+		if err == nil {
+			err = reader.run(o.key, b, key.UnsafePointer())
+		}
 		if err != nil {
 			e.fail(nil, err)
-		} else if inner.blurred > 0 && seen[string(b)] {
-			e.fail(nil, o.blurs)
+			return
 		}
-		seen[string(b)] = true
+		arrived.SetMapIndex(key.Elem(), reflect.ValueOf(struct{}{}))
+	}
+	if arrived.Len() != m.Len() {
+		e.fail(nil, o.blurs)
 	}
 }
 
@@ -124,7 +131,8 @@ func (o *mapOp) decode(d *decoder, src []byte, p ptr) []byte {
 	return src
 }
 
-// made notes that the map at p has been made, since what it holds may refer to it.
+// made notes that the map at p has been made, since what it holds may refer to
+// it.
 func (o *mapOp) made(d *decoder, p ptr) {
 	if d.graph && !o.self.bounded {
 		d.met = append(d.met, reference{pointerAt(p), o.self, 0})
@@ -133,7 +141,7 @@ func (o *mapOp) made(d *decoder, p ptr) {
 
 func (o *mapOp) measure(m *meter, p ptr) {
 	at := pointerAt(p)
-	if o.self.flat || at == nil || !o.self.bounded && m.seen.add(number(at), o.self) {
+	if o.self.flat || at == nil || m.shallow || !o.self.bounded && m.seen.add(number(at), o.self) {
 		return
 	}
 	n := o.entries.len(p)
@@ -144,8 +152,8 @@ func (o *mapOp) measure(m *meter, p ptr) {
 	}
 }
 
-// mapSize estimates the memory of a map with n entries: its header, and slots with a
-// control byte each, in a power of two of which at most 7/8 are used.
+// mapSize estimates the memory of a map with n entries: its header, and slots
+// with a control byte each, in a power of two of which at most 7/8 are used.
 func mapSize(n int, entry int64) int64 {
 	if n == 0 {
 		return 48
@@ -157,8 +165,8 @@ func mapSize(n int, entry int64) int64 {
 	return 48 + slots*(entry+1)
 }
 
-// anyEntries is for maps of every type. Keys and values pass through variables that
-// are used again and again, so that iterating allocates nothing.
+// anyEntries is for maps of every type. Keys and values pass through variables
+// that are used again and again, so that iterating allocates nothing.
 type anyEntries struct {
 	typ    reflect.Type
 	hashed bool      // every key can be hashed: it holds no interface
@@ -185,8 +193,8 @@ func (x *anyEntries) put(s *anyVars) {
 	x.pool.Put(s)
 }
 
-// next sets the variables to the next entry, if there is one, and returns where they
-// are.
+// next sets the variables to the next entry, if there is one, and returns where
+// they are.
 func (s *anyVars) next() (key, val ptr, ok bool) {
 	if !s.iter.Next() {
 		return nil, nil, false
@@ -241,8 +249,8 @@ func (x *anyEntries) measure(o *mapOp, m *meter, p ptr) {
 	x.put(s)
 }
 
-// typed has a function for each map type that gets typedEntries: they do as anyEntries
-// do, without reflect, and are for the maps that are met most.
+// typed has a function for each map type that gets typedEntries: they do as
+// anyEntries do, without reflect, and are for the maps that are met most.
 var typed = map[reflect.Type]func() entries{
 	reflect.TypeFor[map[string]string]():   typedFor[string, string],
 	reflect.TypeFor[map[string]bool]():     typedFor[string, bool],

@@ -9,8 +9,8 @@ import (
 	"sync"
 )
 
-// A way is how values of a type marshal themselves and are made again. Both functions
-// are given a pointer to the value.
+// A way is how values of a type marshal themselves and are made again. Both
+// functions are given a pointer to the value.
 type way struct {
 	name      string // for the label
 	marshal   func(v any, dst []byte) ([]byte, error)
@@ -19,13 +19,19 @@ type way struct {
 	from, to reflect.Type // the interfaces with the methods
 }
 
-// ways are the ways of the standard library. The first that a type has is taken.
+// ways are the ways of the standard library. The first that a type has is
+// taken.
 var ways = []*way{
-	newWay("binary", encoding.BinaryAppender.AppendBinary, encoding.BinaryUnmarshaler.UnmarshalBinary),
-	newWay("binary", marshaled(encoding.BinaryMarshaler.MarshalBinary), encoding.BinaryUnmarshaler.UnmarshalBinary),
-	newWay("text", marshaled(encoding.TextMarshaler.MarshalText), encoding.TextUnmarshaler.UnmarshalText),
+	newWay("binary", encoding.BinaryAppender.AppendBinary, unmarshalBinary),
+	newWay("binary", marshaled(encoding.BinaryMarshaler.MarshalBinary), unmarshalBinary),
+	newWay("text", marshaled(encoding.TextMarshaler.MarshalText), unmarshalText),
 	newWay("json", marshaled(json.Marshaler.MarshalJSON), json.Unmarshaler.UnmarshalJSON),
 }
+
+var (
+	unmarshalBinary = encoding.BinaryUnmarshaler.UnmarshalBinary
+	unmarshalText   = encoding.TextUnmarshaler.UnmarshalText
+)
 
 func newWay[M, U any](
 	name string, marshal func(M, []byte) ([]byte, error), unmarshal func(U, []byte) error,
@@ -47,8 +53,8 @@ func marshaled[M any](marshal func(M) ([]byte, error)) func(M, []byte) ([]byte, 
 	}
 }
 
-// wayOf returns how a t marshals itself, if it does so by methods of its own and in both
-// directions, or nil.
+// wayOf returns how a t marshals itself, if it does so by methods of its own
+// and in both directions, or nil.
 func wayOf(t reflect.Type) *way {
 	if w := customOf(t); w != nil {
 		return w
@@ -64,17 +70,20 @@ func wayOf(t reflect.Type) *way {
 	return nil
 }
 
-// owns reports whether pointers to t have both methods, and not from an embedded field:
-// they would carry that field alone.
+// owns reports whether pointers to t have both methods, and not from an
+// embedded field: they would carry that field alone.
 func owns(t, marshaler, unmarshaler reflect.Type) bool {
 	p := reflect.PointerTo(t)
 	if t.Kind() == reflect.Interface || !p.Implements(marshaler) || !p.Implements(unmarshaler) {
 		return false
 	}
-	return !embeds(t, func(t reflect.Type) bool { return t.Implements(marshaler) || t.Implements(unmarshaler) })
+	return !embeds(t, func(t reflect.Type) bool {
+		return t.Implements(marshaler) || t.Implements(unmarshaler)
+	})
 }
 
-// embeds reports whether has holds for an embedded field of t, or for a pointer to one.
+// embeds reports whether has holds for an embedded field of t, or for a pointer
+// to one.
 func embeds(t reflect.Type, has func(reflect.Type) bool) bool {
 	if t.Kind() != reflect.Struct {
 		return false
@@ -135,8 +144,8 @@ func (o *marshalOp) encode(e *encoder, dst []byte, p ptr) []byte {
 	return prefixed(out, start)
 }
 
-// check unmarshals what the value at p has marshaled to. Not all that marshals can be
-// unmarshaled, nor comes back whole, and now is the time to know.
+// check unmarshals what the value at p has marshaled to. Not all that marshals
+// can be unmarshaled, nor comes back whole, and now is the time to know.
 func (o *marshalOp) check(src []byte, p ptr) error {
 	v := reflect.New(o.typ)
 	if err := o.unmarshal(v, src); err != nil {
@@ -148,8 +157,8 @@ func (o *marshalOp) check(src []byte, p ptr) error {
 	return nil
 }
 
-// marshal appends what the value at p marshals to. A panic becomes an error: its
-// methods are not ours.
+// marshal appends what the value at p marshals to. A panic becomes an error:
+// its methods are not ours.
 func (o *marshalOp) marshal(dst []byte, p ptr) (out []byte, err error) {
 	defer recovered(&err, "marshal", o.typ)
 	out, err = o.way.marshal(reflect.NewAt(o.typ, p).Interface(), dst)
@@ -193,9 +202,9 @@ func recovered(err *error, verb string, t reflect.Type) {
 	}
 }
 
-// capsuleOp is for types that marshal themselves and whose plan carries most values,
-// but not all. A value travels by its plan, as an item within the item, or else as what
-// it marshals to. A byte tells which, and a length follows.
+// capsuleOp is for types that marshal themselves and whose plan carries most
+// values, but not all. A value travels by its plan, as an item within the item,
+// or else as what it marshals to. A byte tells which, and a length follows.
 type capsuleOp struct{ marshal *marshalOp }
 
 const (
@@ -203,8 +212,8 @@ const (
 	byMarshal = 1
 )
 
-// maxCapsules is how many capsules may stand in one another. What is further in is left
-// to the marshaler of the last.
+// maxCapsules is how many capsules may stand in one another. What is further in
+// is left to the marshaler of the last.
 const maxCapsules = 32
 
 var errCapsules = fmt.Errorf("codec: more than %d marshalers in one another", maxCapsules)

@@ -11,17 +11,17 @@ import (
 // maxMet is how many objects of one sort keep their identity at a time.
 const maxMet = 4096
 
-// met remembers objects of one sort that must come back as the same pointer, weakly: it
-// keeps none of them alive. Each has a number, which is hardly ever that of an object of
-// another process, and never 0.
+// met remembers objects of one sort that must come back as the same pointer,
+// weakly: it keeps none of them alive. Each has a number, which is hardly ever
+// that of an object of another process, and never 0.
 type met struct {
 	mu     sync.RWMutex
 	byAddr map[uintptr]uint32
 	byID   map[uint32]metObject
 	last   uint32
 
-	// full: there are maxMet objects, and no garbage collection has ended since they
-	// were last seen to be alive.
+	// full: there are maxMet objects, and no garbage collection has ended since
+	// they were last seen to be alive.
 	full atomic.Bool
 }
 
@@ -34,8 +34,8 @@ func newMet() *met {
 	return &met{byAddr: map[uintptr]uint32{}, byID: map[uint32]metObject{}, last: rand.Uint32()}
 }
 
-// number returns the number of the object at p, whose type is known by typ. It returns 0
-// if there are too many.
+// number returns the number of the object at p, whose type is known by typ. It
+// returns 0 if there are too many.
 func (m *met) number(p, typ ptr) uint32 {
 	m.mu.RLock()
 	id, ok := m.byAddr[number(p)]
@@ -48,7 +48,8 @@ func (m *met) number(p, typ ptr) uint32 {
 	return m.remember(p, typ)
 }
 
-// is reports whether the object is the one at p, and not one that was there earlier.
+// is reports whether the object is the one at p, and not one that was there
+// earlier.
 func (o metObject) is(p, typ ptr) bool { return o.typ == typ && ptr(o.Value()) == p }
 
 func (m *met) remember(p, typ ptr) uint32 {
@@ -75,8 +76,8 @@ func (m *met) remember(p, typ ptr) uint32 {
 	return m.last
 }
 
-// sweep forgets the objects that are gone. If there are none it is of no use before the
-// next garbage collection.
+// sweep forgets the objects that are gone. If there are none it is of no use
+// before the next garbage collection.
 func (m *met) sweep() bool {
 	for p, id := range m.byAddr {
 		if m.byID[id].Value() == nil {
@@ -97,8 +98,8 @@ func (m *met) forget(p uintptr, id uint32) {
 	delete(m.byID, id)
 }
 
-// object returns the object of a number and type, or nil if it is gone or was never
-// there.
+// object returns the object of a number and type, or nil if it is gone or was
+// never there.
 func (m *met) object(id uint32, typ ptr) ptr {
 	m.mu.RLock()
 	o := m.byID[id]

@@ -2,8 +2,8 @@ package codec
 
 import "reflect"
 
-// The ops for what every type is made of. Maps, interfaces, times and marshalers have
-// files of their own.
+// The ops for what every type is made of. Maps, interfaces, times and
+// marshalers have files of their own.
 
 const structKind = reflect.Struct
 
@@ -79,8 +79,8 @@ func (o *structOp) add(off uintptr, n *node) int {
 	return int(grown)
 }
 
-// run returns the piece of memory that a field at off belongs to, and where it starts:
-// the last part if that is memory, else a new one.
+// run returns the piece of memory that a field at off belongs to, and where it
+// starts: the last part if that is memory, else a new one.
 func (o *structOp) run(off uintptr) (run *fixedOp, start uintptr) {
 	if n := len(o.parts); n > 0 {
 		if run, ok := o.parts[n-1].op.(*fixedOp); ok {
@@ -94,10 +94,8 @@ func (o *structOp) run(off uintptr) (run *fixedOp, start uintptr) {
 
 func (o *structOp) encode(e *encoder, dst []byte, p ptr) []byte {
 	// What can't be copied is found before anything is.
-	for i := range o.guards {
-		if g := &o.guards[i]; pointerAt(offset(p, g.off)) != nil {
-			return e.fail(dst, g.err)
-		}
+	if err := o.guarded(p); err != nil {
+		return e.fail(dst, err)
 	}
 
 	for i := 0; i < len(o.parts) && e.err == nil; i++ {
@@ -105,6 +103,17 @@ func (o *structOp) encode(e *encoder, dst []byte, p ptr) []byte {
 		dst = f.op.encode(e, dst, offset(p, f.off))
 	}
 	return dst
+}
+
+// guarded returns why the struct at p can't be copied as it is now, as far as
+// that can be told at a glance, or nil.
+func (o *structOp) guarded(p ptr) *ValueError {
+	for i := range o.guards {
+		if g := &o.guards[i]; pointerAt(offset(p, g.off)) != nil {
+			return g.err
+		}
+	}
+	return nil
 }
 
 func (o *structOp) decode(d *decoder, src []byte, p ptr) []byte {
@@ -191,8 +200,8 @@ func (o *sliceOp) encode(e *encoder, dst []byte, p ptr) []byte {
 	return dst
 }
 
-// begin appends what a slice or map of n elements begins with that may hold itself. It
-// is done if no elements follow.
+// begin appends what a slice or map of n elements begins with that may hold
+// itself. It is done if no elements follow.
 func (e *encoder) begin(dst []byte, here place, n int) (_ []byte, done bool) {
 	if e.graph != nil && here.at != 0 {
 		if dst, done = e.refer(dst, here); done {
@@ -227,8 +236,8 @@ func (o *sliceOp) decode(d *decoder, src []byte, p ptr) []byte {
 	return src
 }
 
-// begin cuts what a slice or map begins with: its length, or else -1 and what it is,
-// which is nothing for nil.
+// begin cuts what a slice or map begins with: its length, or else -1 and what
+// it is, which is nothing for nil.
 func (d *decoder) begin(src []byte, self *node) (n int, to reference, rest []byte) {
 	if !d.graph || self.bounded {
 		n, rest = d.count(src)
@@ -250,8 +259,9 @@ func (d *decoder) begin(src []byte, self *node) (n int, to reference, rest []byt
 	return -1, to, rest
 }
 
-// makeSlice sets the slice at p, of type t, to n zero elements, and returns the first.
-// Grow allocates the elements alone; MakeSlice would allocate a header too.
+// makeSlice sets the slice at p, of type t, to n zero elements, and returns the
+// first. Grow allocates the elements alone; MakeSlice would allocate a header
+// too.
 func makeSlice(t reflect.Type, p ptr, n int) ptr {
 	*at[[]byte](p) = []byte{}
 	s := reflect.NewAt(t, p).Elem()

@@ -5,16 +5,16 @@ import (
 	"sync"
 )
 
-// A plan says how the values of one type are walked. It is a graph of nodes, one for
-// each type within T, compiled once and then only read.
+// A plan says how the values of one type are walked. It is a graph of nodes,
+// one for each type within T, compiled once and then only read.
 type node struct {
 	typ  reflect.Type
 	op   op
 	size uintptr // of a value in memory
 	min  int     // bytes an encoding takes at least; 0 only for a type of size 0
 
-	// bounded: the type alone bounds how deep a value nests, for it holds neither itself
-	// nor an interface. Its values are walked without counting.
+	// bounded: the type alone bounds how deep a value nests, for it holds
+	// neither itself nor an interface. Its values are walked without counting.
 	bounded bool
 
 	linked bool // a value may hold pointers, or itself
@@ -22,7 +22,8 @@ type node struct {
 	within *withinOp
 }
 
-// An op encodes, decodes and measures the values of one type, found by their address.
+// An op encodes, decodes and measures the values of one type, found by their
+// address.
 type op interface {
 	// encode appends the value at p to dst.
 	encode(e *encoder, dst []byte, p ptr) []byte
@@ -32,15 +33,15 @@ type op interface {
 	measure(m *meter, p ptr)
 }
 
-// plans holds every node that was ever compiled: all are complete, but for those that
-// a compilation under way keeps to itself.
+// plans holds every node that was ever compiled: all are complete, but for
+// those that a compilation under way keeps to itself.
 var plans struct {
 	sync.Mutex
 	known sync.Map // reflect.Type → *node
 }
 
-// planOf returns the plan for t. There is one for every type: what can't be carried
-// has an op that says so.
+// planOf returns the plan for t. There is one for every type: what can't be
+// carried has an op that says so.
 func planOf(t reflect.Type) *node {
 	if n, ok := plans.known.Load(t); ok {
 		return n.(*node)
@@ -67,8 +68,8 @@ func forgetPlans() {
 	forgetDynamics()
 }
 
-// compiler holds the nodes of one compilation. A type that comes up again within
-// itself finds its node here, not yet complete.
+// compiler holds the nodes of one compilation. A type that comes up again
+// within itself finds its node here, not yet complete.
 type compiler map[reflect.Type]*node
 
 func (c compiler) node(t reflect.Type) *node {
@@ -119,13 +120,14 @@ func (c compiler) fill(n *node) {
 	}
 }
 
-// shadow returns a node that walks a t as what it is made of, although it travels
-// otherwise.
+// shadow returns a node that walks a t as what it is made of, although it
+// travels otherwise.
 func (c compiler) shadow(t reflect.Type) *node {
 	n := &node{typ: t, size: t.Size(), bounded: true, min: 1}
 	n.within = &withinOp{n}
 	switch t.Kind() {
-	case reflect.Struct, reflect.Array, reflect.Slice, reflect.Map, reflect.Pointer, reflect.Interface:
+	case reflect.Struct, reflect.Array, reflect.Slice, reflect.Map, reflect.Pointer,
+		reflect.Interface:
 		n.bounded = false
 		c.compose(n)
 		n.linked = n.linked || !n.bounded

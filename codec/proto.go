@@ -5,17 +5,21 @@ import (
 	"reflect"
 )
 
-// A protobuf message goes in protobuf's own wire format. It is recognized by its
-// methods and marshaled through them, as package proto does, since this module does not
-// depend on protobuf: a message's ProtoReflect returns what has a method ProtoMethods,
-// which returns a pointer to a struct with the functions Marshal and Unmarshal.
+// A protobuf message goes in protobuf's own wire format. It is recognized by
+// its methods and marshaled through them, as package proto does, since this
+// module does not depend on protobuf: a message's ProtoReflect returns what has
+// a method ProtoMethods, which returns a pointer to a struct with the functions
+// Marshal and Unmarshal.
 
 var protoWay = way{name: "proto", marshal: marshalProto, unmarshal: unmarshalProto}
 
 // isProto reports whether *t is a protobuf message of its own.
 func isProto(t reflect.Type) bool {
-	return t.Kind() == reflect.Struct && reflectsProto(reflect.PointerTo(t)) && !embeds(t, reflectsProto)
+	is := t.Kind() == reflect.Struct && reflectsProto(reflect.PointerTo(t))
+	return is && !embeds(t, reflectsProto)
 }
+
+const protoPath = "google.golang.org/protobuf/reflect/protoreflect"
 
 func reflectsProto(t reflect.Type) bool {
 	m, ok := t.MethodByName("ProtoReflect")
@@ -23,13 +27,13 @@ func reflectsProto(t reflect.Type) bool {
 		return false
 	}
 	message := m.Type.Out(0)
-	return message.Name() == "Message" && message.PkgPath() == "google.golang.org/protobuf/reflect/protoreflect"
+	return message.Name() == "Message" && message.PkgPath() == protoPath
 }
 
-var errProto = errors.New("its protobuf implementation has no fast methods: give it a codec with codec.RegisterCodec")
+var errProto = errors.New("its implementation is not known: give it a codec with codec.RegisterCodec")
 
-// protoCall calls the function of the message v that has the given name: set completes
-// its only argument, a struct, and the result is one too.
+// protoCall calls the function of the message v that has the given name: set
+// completes its only argument, a struct, and the result is one too.
 func protoCall(v any, name string, set func(in reflect.Value)) (out reflect.Value, err error) {
 	message := reflect.ValueOf(v).MethodByName("ProtoReflect").Call(nil)[0]
 	methods := message.Elem().MethodByName("ProtoMethods").Call(nil)[0]
@@ -50,7 +54,9 @@ func protoCall(v any, name string, set func(in reflect.Value)) (out reflect.Valu
 }
 
 func marshalProto(v any, dst []byte) ([]byte, error) {
-	out, err := protoCall(v, "Marshal", func(in reflect.Value) { in.FieldByName("Buf").SetBytes(dst) })
+	out, err := protoCall(v, "Marshal", func(in reflect.Value) {
+		in.FieldByName("Buf").SetBytes(dst)
+	})
 	if err != nil {
 		return dst, err
 	}

@@ -21,8 +21,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// Types that reflect can't make: named ones, with unexported and embedded fields, and
-// such as hold themselves.
+// Types that reflect can't make: named ones, with unexported and embedded
+// fields, and such as hold themselves.
 type (
 	soakHidden struct {
 		a bool
@@ -71,7 +71,8 @@ var leafTypes = []reflect.Type{
 
 const keyTypes = 21 // of leafTypes, from the front, can be a map's key
 
-// typ returns a random type, not more than depth levels of types in one another.
+// typ returns a random type, not more than depth levels of types in one
+// another.
 func (m maker) typ(depth int) reflect.Type {
 	if depth == 0 {
 		return leafTypes[m.IntN(len(leafTypes))]
@@ -221,8 +222,8 @@ func (m maker) special(v reflect.Value) bool {
 
 var soakOptions = cmp.Options{cmp.Exporter(func(reflect.Type) bool { return true })}
 
-// TestRandomTypesArriveAsTheyWere makes types, and values of each. HOPPER_SOAK=1 makes
-// a million values of twenty thousand types.
+// TestRandomTypesArriveAsTheyWere makes types, and values of each.
+// HOPPER_SOAK=1 makes a million values of twenty thousand types.
 func TestRandomTypesArriveAsTheyWere(t *testing.T) {
 	types, values := 100, 10
 	if os.Getenv("HOPPER_SOAK") != "" {
@@ -247,12 +248,13 @@ func (m maker) check(t *testing.T, typ reflect.Type, values int) {
 	for range values {
 		want := reflect.New(typ)
 		m.fill(want.Elem(), 5)
-		b, err := encodeAt(root, want)
+		mode := mode{local: m.IntN(2) == 0}
+		b, err := encodeAt(root, want, mode)
 		if err != nil {
 			t.Errorf("%v: encode: %v", typ, err)
 			return
 		}
-		got, err := decodeNew(root, b)
+		got, err := decodeNew(root, b, mode)
 		if err != nil {
 			t.Errorf("%v: decode: %v", typ, err)
 			return
@@ -267,40 +269,40 @@ func (m maker) check(t *testing.T, typ reflect.Type, values int) {
 		if root.min > len(b) {
 			t.Errorf("%v: an encoding of %d bytes, below the least of %d", typ, len(b), root.min)
 		}
-		m.damage(t, root, b)
+		m.damage(t, root, b, mode)
 	}
 }
 
 // damage decodes what is no encoding, or another value's: it may not panic.
-func (m maker) damage(t *testing.T, root *node, b []byte) {
+func (m maker) damage(t *testing.T, root *node, b []byte, mode mode) {
 	if len(b) == 0 {
 		return
 	}
-	if _, err := decodeNew(root, b[:m.IntN(len(b))]); err == nil {
+	if _, err := decodeNew(root, b[:m.IntN(len(b))], mode); err == nil {
 		t.Errorf("%v: no error for a part of an encoding", root.typ)
 	}
-	if _, err := decodeNew(root, append(b[:len(b):len(b)], 0)); err == nil {
+	if _, err := decodeNew(root, append(b[:len(b):len(b)], 0), mode); err == nil {
 		t.Errorf("%v: no error for more than an encoding", root.typ)
 	}
 	b[m.IntN(len(b))] ^= byte(1 << m.IntN(8))
-	got, err := decodeNew(root, b)
+	got, err := decodeNew(root, b, mode)
 	if err != nil {
 		return
 	}
-	if _, err := encodeAt(root, got); err != nil {
+	if _, err := encodeAt(root, got, mode); err != nil {
 		t.Errorf("%v: decoded, but not to be encoded again: %v", root.typ, err)
 	}
 }
 
 // encodeAt encodes what v points to.
-func encodeAt(root *node, v reflect.Value) ([]byte, error) {
-	var e encoder
+func encodeAt(root *node, v reflect.Value, mode mode) ([]byte, error) {
+	e := encoder{mode: mode}
 	return e.run(root, nil, v.UnsafePointer())
 }
 
 // decodeNew returns a pointer to a new value, decoded from b.
-func decodeNew(root *node, b []byte) (reflect.Value, error) {
-	var d decoder
+func decodeNew(root *node, b []byte, mode mode) (reflect.Value, error) {
+	d := decoder{mode: mode}
 	v := reflect.New(root.typ)
 	return v, d.run(root, b, v.UnsafePointer())
 }

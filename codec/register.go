@@ -8,25 +8,26 @@ import (
 	"sync/atomic"
 )
 
-// Register makes T known as a type that interface values may have: the codecs of [For]
-// carry a value in an interface only if its type is registered, basic, or an error type
-// of the standard library. [Local] needs it for unexported types of other packages only.
-// T and *T are two types. On disk the type goes by its package path and name, so that a
-// backlog outlives the process. The place for it is an init function or the start of
-// main.
+// Register makes T known as a type that interface values may have: the codecs
+// of [For] carry a value in an interface only if its type is registered, basic,
+// or an error type of the standard library. [Local] needs it for unexported
+// types of other packages only. T and *T are two types. On disk the type goes
+// by its package path and name, so that a backlog outlives the process. The
+// place for it is an init function or the start of main.
 //
 // Basic are bool, string, the numbers, []byte, time.Time, time.Duration, []any,
 // map[string]any, and a few more slices and maps of these.
 //
-// Register panics if T is an interface type, if For could not carry a T, or if another
-// type has the same name, as types within functions may. To register a type again does
-// nothing. Safe for concurrent use.
+// Register panics if T is an interface type, if For could not carry a T, or if
+// another type has the same name, as types within functions may. To register a
+// type again does nothing. Safe for concurrent use.
 func Register[T any]() { register(reflect.TypeFor[T]()) }
 
-// RegisterValue registers the type of v, as [Register] does. It is for types that can't
-// be named: another package's unexported ones.
+// RegisterValue registers the type of v, as [Register] does. It is for types
+// that can't be named: another package's unexported ones.
 //
-// RegisterValue panics if v is nil, or as Register does. Safe for concurrent use.
+// RegisterValue panics if v is nil, or as Register does. Safe for concurrent
+// use.
 func RegisterValue(v any) {
 	if v == nil {
 		panic("codec: RegisterValue(nil): pass a value of the type")
@@ -44,13 +45,14 @@ func register(t reflect.Type) {
 	update(func(k *known) { k.addType(t, tagNamed) })
 }
 
-// RegisterError makes err, a sentinel, known by a name that is stable across processes,
-// such as "example.com/shop.ErrSoldOut". Wherever it stands in an interface, in an error
-// chain too, the very same err comes out, so that [errors.Is] finds it in another
-// process too. The sentinels of the standard library are registered.
+// RegisterError makes err, a sentinel, known by a name that is stable across
+// processes, such as "example.com/shop.ErrSoldOut". Wherever it stands in an
+// interface, in an error chain too, the very same err comes out, so that
+// [errors.Is] finds it in another process too. The sentinels of the standard
+// library are registered.
 //
-// RegisterError panics if err is nil or can't be compared, or if name or err is taken.
-// To register the same again does nothing. Safe for concurrent use.
+// RegisterError panics if err is nil or can't be compared, or if name or err is
+// taken. To register the same again does nothing. Safe for concurrent use.
 func RegisterError(name string, err error) {
 	if v := reflect.ValueOf(err); !v.IsValid() || !v.Comparable() {
 		panic(fmt.Sprintf("codec: RegisterError(%q): %#v can't be compared", name, err))
@@ -58,13 +60,13 @@ func RegisterError(name string, err error) {
 	update(func(k *known) { k.addError(name, err) })
 }
 
-// RegisterCodec makes every T travel as c has it, wherever it stands: as an item, in
-// what is made of others, and in an interface for which it is registered. A T that c
-// appends is decoded once, to see that it can be.
+// RegisterCodec makes every T travel as c has it, wherever it stands: as an
+// item, in what is made of others, and in an interface for which it is
+// registered. A T that c appends is decoded once, to see that it can be.
 //
-// The place for it is an init function or the start of main: codecs that are made already
-// do not change. RegisterCodec panics if T is an interface or a basic type, or has a
-// codec already. Safe for concurrent use.
+// The place for it is an init function or the start of main: codecs that are
+// made already do not change. RegisterCodec panics if T is an interface or a
+// basic type, or has a codec already. Safe for concurrent use.
 func RegisterCodec[T any](c Codec[T]) {
 	t := reflect.TypeFor[T]()
 	if t.Kind() == reflect.Interface || t.PkgPath() == "" && t.Name() != "" {
@@ -84,8 +86,8 @@ func RegisterCodec[T any](c Codec[T]) {
 	forgetPlans()
 }
 
-// known is what the codecs of For can find by its name. It does not change once it is
-// published.
+// known is what the codecs of For can find by its name. It does not change once
+// it is published.
 type known struct {
 	types map[string]*dynamic
 	basic []*dynamic // by tag, from 1

@@ -5,17 +5,18 @@ import (
 	"sync"
 )
 
-// Sizer returns how much memory a waiting T holds: fixed, the size of T itself, and
-// size, which adds all that v refers to. Where a T refers to nothing size is nil, and
-// fixed is the answer. A string counts its length, a slice its capacity, a map an
-// estimate of its tables. What two pointers share counts once.
+// Sizer returns how much memory a waiting T holds: fixed, the size of T itself,
+// and size, which adds all that v refers to. Where a T refers to nothing size
+// is nil, and fixed is the answer. A string counts its length, a slice its
+// capacity, a map an estimate of its tables. What two pointers share counts
+// once.
 //
-// size never walks into what others may be using, since it takes no locks: a func, a
-// channel, a context and whatever else no codec copies counts as a pointer, and so
-// does a pointer to something with a lock or an atomic in it.
+// size never walks into what others may be using, since it takes no locks: a
+// func, a channel, a context and whatever else no codec copies counts as a
+// pointer, and so does a pointer to something with a lock or an atomic in it.
 //
-// size stops counting soon after it has passed limit and then returns more than limit.
-// It keeps nothing and is safe for concurrent use.
+// size stops counting soon after it has passed limit and then returns more than
+// limit. It keeps nothing and is safe for concurrent use.
 func Sizer[T any]() (fixed int64, size func(v *T, limit int64) int64) {
 	t := reflect.TypeFor[T]()
 	root := planOf(t)
@@ -28,7 +29,9 @@ func Sizer[T any]() (fixed int64, size func(v *T, limit int64) int64) {
 	}
 	if op, ok := root.op.(*memoryOp); ok {
 		elem := int64(op.elem.size)
-		return fixed, func(v *T, _ int64) int64 { return fixed + elem*int64(cap(*at[[]byte](addr(v)))) }
+		return fixed, func(v *T, _ int64) int64 {
+			return fixed + elem*int64(cap(*at[[]byte](addr(v))))
+		}
 	}
 
 	home := homeOf(t)
@@ -46,8 +49,12 @@ type meter struct {
 	mode
 	left  int64 // until the limit; negative when it is passed
 	depth int
-	seen  places // what has been measured, of pointers, and slices and maps that may hold themselves
+	seen  places // pointers, slices and maps that have been measured
 	later []unmeasured
+
+	// shallow: in a struct that has live parts, whoever has their other end may
+	// be using what stands beside them too. It counts by itself.
+	shallow bool
 }
 
 // unmeasured is a row of values whose turn comes when the stack is small again.
@@ -78,10 +85,10 @@ func (m *meter) total(root *node, p ptr, limit int64) int64 {
 	return total
 }
 
-// row takes what n values, which stay where they are, from first on refer to off m, now
-// or later.
+// row takes what n values, which stay where they are, from first on refer to
+// off m, now or later.
 func (m *meter) row(n *node, first ptr, count int) {
-	if n.flat {
+	if n.flat || m.shallow {
 		return
 	}
 	if m.depth >= inlineDepth {
@@ -96,8 +103,8 @@ func (m *meter) row(n *node, first ptr, count int) {
 	m.depth--
 }
 
-// enter notes the descent into a value that has no address of its own, so that it
-// can't be put off. What nests too deep for the stack counts as too large.
+// enter notes the descent into a value that has no address of its own, so that
+// it can't be put off. What nests too deep for the stack counts as too large.
 func (m *meter) enter() bool {
 	if m.depth >= maxDepth {
 		m.left = -1
@@ -127,15 +134,18 @@ func (o *sliceOp) measure(m *meter, p ptr) {
 func (o *arrayOp) measure(m *meter, p ptr) { m.row(o.elem, p, o.n) }
 
 func (o *structOp) measure(m *meter, p ptr) {
+	was := m.shallow
+	m.shallow = was || o.guarded(p) != nil
 	for i := range o.parts {
 		f := &o.parts[i]
 		f.op.measure(m, offset(p, f.off))
 	}
+	m.shallow = was
 }
 
 func (o *pointerOp) measure(m *meter, p ptr) {
 	to := pointerAt(p)
-	if to == nil || o.live || m.seen.add(number(to), o.elem) {
+	if to == nil || o.live || m.shallow || m.seen.add(number(to), o.elem) {
 		return
 	}
 	m.left -= int64(o.elem.size)

@@ -67,7 +67,8 @@ func TestSizesAreThoseOfTheMemory(t *testing.T) {
 	}
 }
 
-// handler is what a server sends itself: data, and parts of the running program.
+// handler is what a server sends itself: data, and parts of the running
+// program.
 type handler struct {
 	Ctx   context.Context
 	Reply chan []byte
@@ -109,6 +110,8 @@ func TestMeasuringIsSafeWhileOthersUseALivePart(t *testing.T) {
 	defer cancel()
 	busy := &peer{seen: map[string]string{}}
 	v := handler{Ctx: ctx, peer: busy, peers: map[string]*peer{"a": busy}}
+	// Whoever waits for the reply goes on using the map, behind its own lock.
+	asked := request{Reply: make(chan string), Meta: map[string]any{}}
 	var wg sync.WaitGroup
 	for i := range 4 {
 		wg.Go(func() {
@@ -116,6 +119,7 @@ func TestMeasuringIsSafeWhileOthersUseALivePart(t *testing.T) {
 				_, end := context.WithCancel(ctx)
 				busy.mu.Lock()
 				busy.seen[fmt.Sprint(i, n%7)] = "x"
+				asked.Meta[fmt.Sprint(i, n%7)] = "x"
 				busy.mu.Unlock()
 				end()
 			}
@@ -124,6 +128,8 @@ func TestMeasuringIsSafeWhileOthersUseALivePart(t *testing.T) {
 			for range 2_000 {
 				sizeOf(v, noLimit)
 				sizeOf(any(&v), noLimit)
+				sizeOf(&asked, noLimit)
+				sizeOf([]*request{&asked}, noLimit)
 			}
 		})
 	}

@@ -8,8 +8,9 @@ import (
 
 // Gob carries a T as [encoding/gob] does, each value a stream of its own that
 // describes its type. It follows gob's rules: exported fields only, and a field
-// that was added or taken away since is no error, so that a backlog may outlive a
-// change of T. It is slow: use it where that is needed. Safe for concurrent use.
+// that was added or taken away since is no error, so that a backlog may outlive
+// a change of T. It is slow: use it where that is needed. Safe for concurrent
+// use.
 type Gob[T any] struct{}
 
 // Append appends v as one gob stream. The error is gob's.
@@ -21,8 +22,8 @@ func (Gob[T]) Append(dst []byte, v T) ([]byte, error) {
 	return w, nil
 }
 
-// Decode reads src as one gob stream. The error is gob's, or tells of bytes that
-// are left over.
+// Decode reads src as one gob stream. The error is gob's, or tells of bytes
+// that are left over.
 func (Gob[T]) Decode(src []byte) (T, error) {
 	var v, zero T
 	r := bytes.NewReader(src)
@@ -43,9 +44,9 @@ func (w *writer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// JSON carries a T as [encoding/json] does, by its rules: exported fields only, by
-// name, so that a backlog may outlive a change of T and can be read by others.
-// Safe for concurrent use.
+// JSON carries a T as [encoding/json] does, by its rules: exported fields only,
+// by name, so that a backlog may outlive a change of T and can be read by
+// others. Safe for concurrent use.
 type JSON[T any] struct{}
 
 // Append appends v as one JSON value. The error is json's.

@@ -7,9 +7,10 @@ import (
 	"time"
 )
 
-// A time.Time goes as its instant and its location: seconds since 1970 (8 bytes) and
-// nanoseconds (4 bytes), little-endian, then a tag. UTC and Local are a tag alone;
-// Local is whatever is local to the reader. Any other location has, behind the tag,
+// A time.Time goes as its instant and its location: seconds since 1970 (8
+// bytes) and nanoseconds (4 bytes), little-endian, then a tag. UTC and Local
+// are a tag alone; Local is whatever is local to the reader. Any other location
+// has, behind the tag,
 //
 //	4 bytes    its number among those that this process has met, little-endian
 //	string     its name
@@ -17,8 +18,9 @@ import (
 //	varint     its offset at that instant, in seconds east of UTC
 //
 // Within the process that wrote it the number leads back to the very *Location.
-// Another process loads the location by its name, or makes do with a fixed zone. The
-// monotonic clock reading stays behind: it means nothing in another process.
+// Another process loads the location by its name, or makes do with a fixed
+// zone. The monotonic clock reading stays behind: it means nothing in another
+// process.
 
 const (
 	locationNil    = iota // for a *time.Location only
@@ -62,8 +64,8 @@ func (timeOp) decode(d *decoder, src []byte, p ptr) []byte {
 
 func (timeOp) measure(*meter, ptr) {}
 
-// locationOp is for a *time.Location by itself. It goes by its abbreviation and offset
-// of 1970, since it may be used for any instant.
+// locationOp is for a *time.Location by itself. It goes by its abbreviation and
+// offset of 1970, since it may be used for any instant.
 type locationOp struct{}
 
 func (locationOp) encode(e *encoder, dst []byte, p ptr) []byte {
@@ -149,7 +151,8 @@ func (d *decoder) zone(tag byte, src []byte, t time.Time) (loc *time.Location, r
 	}
 
 	// The number alone is no proof: the bytes may be another process's.
-	if loc := at[time.Location](metLocations.object(id, nil)); loc != nil && loc.String() == string(name) {
+	loc = at[time.Location](metLocations.object(id, nil))
+	if loc != nil && loc.String() == string(name) {
 		if a, o := t.In(loc).Zone(); a == string(abbreviation) && o == int(offset) {
 			return loc, src[n:]
 		}
@@ -158,8 +161,8 @@ func (d *decoder) zone(tag byte, src []byte, t time.Time) (loc *time.Location, r
 	return z.location(t), src[n:]
 }
 
-// zones holds the locations of other processes. It stops growing where a program, or a
-// hostile input, makes up ever new ones.
+// zones holds the locations of other processes. It stops growing where a
+// program, or a hostile input, makes up ever new ones.
 var zones = struct {
 	sync.Mutex
 	fixed  map[zone]*time.Location
@@ -171,7 +174,8 @@ type loaded struct {
 	name string
 }
 
-// location returns a location that is z at t. Two that had two numbers stay two.
+// location returns a location that is z at t. Two that had two numbers stay
+// two.
 func (z zone) location(t time.Time) *time.Location {
 	zones.Lock()
 	defer zones.Unlock()
@@ -193,8 +197,8 @@ func (z zone) location(t time.Time) *time.Location {
 	return loc
 }
 
-// load returns the location of z's name from the system's files. What is not there is
-// looked for each time.
+// load returns the location of z's name from the system's files. What is not
+// there is looked for each time.
 func (z zone) load() *time.Location {
 	if loc := zones.loaded[loaded{z.id, z.name}]; loc != nil {
 		return loc

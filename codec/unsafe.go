@@ -2,20 +2,20 @@ package codec
 
 import "unsafe"
 
-// This file alone imports unsafe. An op finds its values through a ptr, knows their
-// type from the plan, and keeps no ptr once it has returned.
+// This file alone imports unsafe. An op finds its values through a ptr, knows
+// their type from the plan, and keeps no ptr once it has returned.
 
 // ptr is the address of a value.
 type ptr = unsafe.Pointer
 
 const wordSize = unsafe.Sizeof(ptr(nil))
 
-// addr returns the address of *v. Unlike reflect.ValueOf(v).UnsafePointer() it leaves
-// v on the stack where that is possible.
+// addr returns the address of *v. Unlike reflect.ValueOf(v).UnsafePointer() it
+// leaves v on the stack where that is possible.
 func addr[T any](v *T) ptr { return ptr(v) }
 
-// at returns the value at p as a *T. The type at p must be T or one that is laid out
-// as T is: a named T, or any slice type where T is []byte.
+// at returns the value at p as a *T. The type at p must be T or one that is
+// laid out as T is: a named T, or any slice type where T is []byte.
 func at[T any](p ptr) *T { return (*T)(p) }
 
 // offset returns p+n, which lies in the same value as p.
@@ -27,14 +27,15 @@ func memory(p ptr, n uintptr) []byte { return unsafe.Slice((*byte)(p), n) }
 // memoryOf returns the bytes of *v, which holds no Go pointers.
 func memoryOf[T any](v *T) []byte { return unsafe.Slice((*byte)(ptr(v)), unsafe.Sizeof(*v)) }
 
-// sliceAt returns the first element and the length of the slice at p, whatever its
-// type.
+// sliceAt returns the first element and the length of the slice at p, whatever
+// its type.
 func sliceAt(p ptr) (first ptr, n int) {
 	s := *at[[]byte](p)
 	return ptr(unsafe.SliceData(s)), len(s)
 }
 
-// setSlice sets the slice at p, whatever its type, to the n elements from first on.
+// setSlice sets the slice at p, whatever its type, to the n elements from first
+// on.
 func setSlice(p, first ptr, n int) { *at[[]byte](p) = unsafe.Slice((*byte)(first), n) }
 
 // pointerAt returns the pointer, or map, that stands at p.
@@ -46,11 +47,12 @@ func setPointer(p, to ptr) { *(*ptr)(p) = to }
 // textOf returns b as a string. No one may write to b any more.
 func textOf(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
-// An interface is two words: its type, or a table of methods for its type, and its
-// data. The data is the value itself if that is a pointer, and its address if not.
+// An interface is two words: its type, or a table of methods for its type, and
+// its data. The data is the value itself if that is a pointer, and its address
+// if not.
 
-// anyAt returns the interface at p as an any. Whatever methods an interface type has,
-// its values are laid out alike; reflect relies on that too.
+// anyAt returns the interface at p as an any. Whatever methods an interface
+// type has, its values are laid out alike; reflect relies on that too.
 func anyAt(p ptr, hasMethods bool) any {
 	if hasMethods {
 		return *(*interface{ method() })(p)

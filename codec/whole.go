@@ -40,8 +40,9 @@ func (stringCodec[T]) Decode(src []byte) (v T, err error) {
 	return v, nil
 }
 
-// bytesCodec carries a T of kind []byte. Nil takes no bytes at all. Any other slice is
-// its bytes, behind a zero if it is empty or begins with a zero itself.
+// bytesCodec carries a T of kind []byte. Nil takes no bytes at all. Any other
+// slice is its bytes, behind a zero if it is empty or begins with a zero
+// itself.
 type bytesCodec[T any] struct{}
 
 func (bytesCodec[T]) Append(dst []byte, v T) ([]byte, error) {
@@ -63,6 +64,6 @@ func (bytesCodec[T]) Decode(src []byte) (v T, err error) {
 	return v, nil
 }
 
-// cloneBytes returns a copy of b that is not nil, and whose capacity is its length: an
-// item that came from the disk counts as what it was.
+// cloneBytes returns a copy of b that is not nil, and whose capacity is its
+// length: an item that came from the disk counts as what it was.
 func cloneBytes(b []byte) []byte { return append([]byte{}, b...)[:len(b):len(b)] }

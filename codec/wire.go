@@ -8,8 +8,8 @@ import (
 
 // # The wire form
 //
-// A value without pointers is its memory. A length is a uvarint; where nil differs
-// from empty, 0 is nil and n+1 is n elements.
+// A value without pointers is its memory. A length is a uvarint; where nil
+// differs from empty, 0 is nil and n+1 is n elements.
 //
 //	string             length, bytes
 //	slice              length or nil, elements
@@ -21,12 +21,13 @@ import (
 //	interface          0 for nil, else the dynamic type (interface.go) and the value
 //	func, chan         0: they can't be anything but nil
 //
-// An item that may hold pointers begins with a 0 if it is a tree, in which nothing is
-// reached twice, or a 1 if it is a graph (graph.go).
+// An item that may hold pointers begins with a 0 if it is a tree, in which
+// nothing is reached twice, or a 1 if it is a graph (graph.go).
 //
-// A pointer that stands inlineDepth descents deep is written as its 1 only; what it
-// points to follows behind all else, the last such pointer first, as if it were an
-// item of its own. So the stack stays small, and a list may have any length.
+// A pointer that stands inlineDepth descents deep is written as its 1 only;
+// what it points to follows behind all else, the last such pointer first, as if
+// it were an item of its own. So the stack stays small, and a list may have any
+// length.
 
 var (
 	errShort    = errors.New("codec: the input ends early")

@@ -24,8 +24,8 @@ type species struct {
 	test func(t *testing.T)
 }
 
-// copied is for values that are copied: by Local always, by For if it takes the type and
-// all that is in the values.
+// copied is for values that are copied: by Local always, by For if it takes the
+// type and all that is in the values.
 func copied[T any](values ...T) species {
 	return species{reflect.TypeFor[T](), func(t *testing.T) {
 		local := codec.Local[T]()
@@ -54,7 +54,8 @@ func copied[T any](values ...T) species {
 	}}
 }
 
-// parked is for values that hold parts of a running program, and that are not encoded.
+// parked is for values that hold parts of a running program, and that are not
+// encoded.
 func parked[T any](values ...T) species {
 	return species{reflect.TypeFor[T](), func(t *testing.T) {
 		count.parked.Add(1)
