@@ -112,8 +112,8 @@ func (l *loop[T]) limit(n int) int {
 	return n
 }
 
-// took notes that n items were received.
-func (l *loop[T]) took(n int) {
+// counted notes that n items were received from in.
+func (l *loop[T]) counted(n int) {
 	if l.stopped {
 		l.buffered -= n
 	}
@@ -142,7 +142,7 @@ func (l *loop[T]) pass() (moved bool) {
 			return true
 		}
 
-		l.took(1)
+		l.counted(1)
 		moved, inHand = true, true
 		if !l.offer(v) {
 			return true
@@ -219,11 +219,12 @@ func (l *loop[T]) received(v T, ok bool) {
 		l.endOfInput()
 		return
 	}
-	l.took(1)
+	l.counted(1)
 	l.items.Push(v)
 }
 
-// wait blocks until something can be done. An arm whose channel is nil is off.
+// wait blocks until something can be done, or returns to have another look. An
+// arm whose channel is nil is off.
 func (l *loop[T]) wait() {
 	switch {
 	case l.pace.patient:
@@ -285,7 +286,7 @@ func (l *loop[T]) arrived(v T, ok bool) {
 		return
 	}
 
-	l.took(1)
+	l.counted(1)
 	sent := false
 	defer func() {
 		if sent {

@@ -11,7 +11,7 @@ type appender struct {
 	tail    *pending // the run being filled; nil while it has no item
 	end     uint64   // number behind the last item appended
 	frameAt int      // offset in the tail's buffer of the frame that is being made
-	prefix  int      // bytes reserved for its length: what the last one took
+	prefix  int      // bytes reserved for its length; guessed right, that saves a copy
 	last    int      // size of the last frame
 }
 

@@ -32,7 +32,8 @@ func putBuffer(b []byte) {
 	}
 }
 
-// A run is a run of whole items with consecutive numbers, in memory.
+// A run is some whole items with consecutive numbers, in memory. It becomes a
+// batch when it is written, which it may never be.
 type run struct {
 	first uint64
 	items int
@@ -43,8 +44,8 @@ func (r *run) end() uint64 { return r.first + uint64(r.items) }
 
 func (r *run) frames() []byte { return r.buf[framesAt:] }
 
-// fits reports whether the run makes a single chunk.
-func (r *run) fits() bool { return len(r.buf) <= maxBuf }
+// single reports whether the run makes a single chunk.
+func (r *run) single() bool { return len(r.buf) <= maxBuf }
 
 // skip drops the items below seq.
 func (r *run) skip(seq uint64) (rest []byte) {
@@ -88,7 +89,7 @@ const (
 
 // pack makes the run's chunk: where it stands if it is to be plain, else in dst.
 func (p *pending) pack(tag uint32, dst []byte) {
-	if !p.fits() {
+	if !p.single() {
 		return // chunk by chunk, as it is written
 	}
 

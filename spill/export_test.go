@@ -2,6 +2,8 @@ package spill
 
 import (
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"weak"
 )
 
@@ -14,6 +16,7 @@ const (
 	ReadyLimit = readyLimit
 	MaxPacked  = maxPacked
 	PlainRun   = plainRun
+	MaxPackers = maxPackers
 	MaxFrames  = maxFrames
 	FramesAt   = framesAt
 	MaxBuf     = maxBuf
@@ -117,4 +120,15 @@ func HoldPackers() (release func()) {
 			packers.mu[i].Unlock()
 		}
 	}
+}
+
+// NewBuffers makes the process begin with no shared buffers, and returns how
+// many have been made since.
+func NewBuffers() (made func() int64) {
+	n := new(atomic.Int64)
+	buffers = sync.Pool{New: func() any {
+		n.Add(1)
+		return new([bufSize]byte)
+	}}
+	return n.Load
 }

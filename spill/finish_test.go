@@ -265,6 +265,39 @@ func TestCommitDoesNotWaitLongerThanItsContext(t *testing.T) {
 	})
 }
 
+// A run that makes memory full, to the byte, is waited for.
+func TestMemoryIsFullAtItsLimit(t *testing.T) {
+	const run = spill.MemLimit / 8
+	inBubble(t, func(t *testing.T, r *rig) {
+		defer r.m.Hang(storetest.Append)()
+		r.size = sized(run - spill.FramesAt - 3)
+		r.send(8) // the last is the tail
+		if !r.log.Room(0) {
+			t.Error("no room, though memory is not full")
+		}
+		r.send(1)
+		if r.log.Room(0) {
+			t.Error("there is room, though memory is full")
+		}
+	})
+
+	inBubble(t, func(t *testing.T, r *rig) {
+		defer r.m.Hang(storetest.Append)()
+		r.size = sized(run - spill.FramesAt - 3)
+		start := time.Now()
+		r.log.Finish(soon(t, time.Second))
+		for i := range 9 {
+			if d := time.Since(start); d > 0 {
+				t.Errorf("Commit of run %d has waited %v", i, d)
+			}
+			r.append()
+		}
+		if d := time.Since(start); d != time.Second {
+			t.Errorf("Commit has waited %v, want a second", d)
+		}
+	})
+}
+
 func TestCommitDoesNotWaitBeforeFinish(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		defer r.m.Hang(storetest.Append)()
@@ -308,12 +341,12 @@ func TestThePausesBeforeTheEndDoNotLengthenThoseAtTheEnd(t *testing.T) {
 		full := errors.New("full")
 		r.m.Fail(storetest.Append, 1<<30, full)
 		r.fill()
-		sleep(time.Minute)
+		sleep(time.Minute + 265*time.Millisecond) // 5 ms before the pause is over
 
 		start := time.Now()
 		r.ends(t.Context(), r.sent, full)
-		if d, want := time.Since(start), spill.RetryMin*(1<<spill.LastTries-1); d > want {
-			t.Errorf("Close took %v, want at most %v", d, want)
+		if d, want := time.Since(start), spill.RetryMin*(1<<spill.LastTries-1); d != want {
+			t.Errorf("Close took %v, want %v", d, want)
 		}
 	})
 }
@@ -584,6 +617,43 @@ func TestCloseGivesUpAllMemory(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// The store learns what is to be left, or that this is not known exactly.
+func TestTheStoreLearnsWhatIsToBeLeft(t *testing.T) {
+	full := errors.New("full")
+	for _, tt := range []struct {
+		name       string
+		send, take int
+		err        error
+		want       [2]uint64
+	}{
+		{"nothing", 0, 0, nil, [2]uint64{0, 0}},
+		{"all", 100, 0, nil, [2]uint64{0, 100}},
+		{"the rest", 100, 30, nil, [2]uint64{30, 100}},
+		{"nothing any more", 100, 100, nil, [2]uint64{100, 100}},
+		{"some are unsaved", 100, 30, full, [2]uint64{30, 30}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var s *probe
+			store := func(m *storetest.Memory) spill.Store {
+				s = &probe{Store: m.Store()}
+				return s
+			}
+			inBubbleOn(t, spill.Config{Keep: true}, store, func(t *testing.T, r *rig) {
+				r.send(tt.send)
+				r.take(tt.take)
+				if tt.err != nil {
+					r.m.Fail(storetest.Append, 1<<30, tt.err)
+				}
+				r.log.Close(t.Context(), r.got)
+				r.log = nil
+				if s.left != tt.want {
+					t.Errorf("the store is to keep the items %v, want %v", s.left, tt.want)
+				}
+			})
+		})
 	}
 }
 

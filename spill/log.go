@@ -60,17 +60,17 @@ type Log struct {
 	ready   []*loaded  // read ahead, oldest first
 	cursor  *Cursor    // that the user has, or nil
 	acked   uint64     // the items below are done
-	read    uint64     // the next item to be read ahead, or handed out from mem
-	written uint64     // the store holds everything below that is not done and not in mem
+	read    uint64     // next to be read ahead or handed out; below: in ready, handed out, done
+	written uint64     // below, all is stored or done
 
 	packing packingState
 	writer  writerState
 	reading readingState
 	ending  *ending // not nil: nothing is read any more, all of mem is written
 
-	flush   bool // all of mem is to be written, though it is little
+	settle  bool // all of mem is to be written, though it is little
 	ticking bool // a tick is to come
-	moved   bool // whether the log has been used since the last one
+	used    bool // whether the log has been used since the last one
 
 	ctx        context.Context // of the calls of the store
 	cancel     context.CancelFunc
@@ -105,11 +105,11 @@ func Open(ctx context.Context, cfg Config) (*Log, Range, error) {
 // number of bytes that the caller would want to append besides if it were to
 // stop now: if they are to be kept, the store's limit holds for them too.
 func (l *Log) Room(held int64) bool {
-	return l.pending.Load() < memLimit && (!l.limited || l.fits(held))
+	return l.pending.Load() < memLimit && (!l.limited || l.affords(held))
 }
 
-// fits reports whether everything that is to be kept would fit into the store.
-func (l *Log) fits(held int64) bool {
+// affords reports whether everything that is kept would fit into the store.
+func (l *Log) affords(held int64) bool {
 	u := l.store.Usage()
 	if u.Limit < 0 {
 		return true
@@ -129,7 +129,7 @@ const overhead = 4 << 10
 // is slower than the caller. The error matches [ErrFull] if the store has
 // reached its limit, and [ErrHung] if it has not answered for some time.
 func (l *Log) Refusal(held int64) error {
-	if l.limited && !l.fits(held) {
+	if l.limited && !l.affords(held) {
 		return ErrFull
 	}
 
@@ -148,7 +148,7 @@ func (l *Log) Usage() Usage { return l.store.Usage() }
 func (l *Log) newPending(seq uint64) *pending {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.touchLocked()
+	l.usedLocked()
 
 	p := &pending{run: run{first: seq, buf: getBuffer()[:framesAt]}, users: 1}
 	return p
@@ -161,7 +161,7 @@ func (l *Log) handOver(p *pending) {
 	p.state = sealed
 	l.mem = append(l.mem, p)
 	full := l.pending.Add(int64(len(p.buf))) >= memLimit
-	l.touchLocked()
+	l.usedLocked()
 
 	l.packLocked()
 	l.writeLocked()
@@ -184,7 +184,7 @@ func (l *Log) Next(acked uint64) (*Cursor, *CorruptError) {
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.touchLocked()
+	l.usedLocked()
 	l.giveBackLocked()
 	l.ackLocked(acked)
 
@@ -262,7 +262,7 @@ func (l *Log) dropLocked() {
 		l.written = max(l.written, p.end())
 		l.forgetLocked(p)
 	}
-	l.mem, l.flush = nil, false // none is left
+	l.mem, l.settle = nil, false // none is left
 }
 
 // forgetLocked takes a run that has left mem out of the count.
@@ -313,10 +313,10 @@ func poke(c chan<- struct{}) {
 	}
 }
 
-// touchLocked notes that the log is in use, so that it is not at rest for a
+// usedLocked notes that the log is in use, so that it is not at rest for a
 // while.
-func (l *Log) touchLocked() {
-	l.moved = true
+func (l *Log) usedLocked() {
+	l.used = true
 	if !l.ticking && l.ending == nil {
 		l.ticking = true
 		time.AfterFunc(restAfter, l.tick)
@@ -328,13 +328,16 @@ func (l *Log) tick() {
 	defer l.mu.Unlock()
 
 	l.ticking = false
-	rest := !l.moved
-	if l.moved || l.hungLocked() {
-		l.touchLocked()
-		l.moved = false
-	}
-	if rest || l.hungLocked() {
-		l.restDue.Store(rest)
+	switch hung := l.hungLocked(); {
+	case l.used:
+		l.usedLocked() // look again
+		l.used = false
+	case hung:
+		l.usedLocked() // see Refusal; look again
+		l.used = false
+		l.wake()
+	default:
+		l.restDue.Store(true)
 		l.wake()
 	}
 }
@@ -354,13 +357,13 @@ func (l *Log) Rest() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.reading.active { // the store does not answer
-		l.touchLocked()
+		l.usedLocked()
 		return false
 	}
 
 	l.unreadLocked()
-	l.moved = false
-	l.flush = len(l.mem) > 0
+	l.used = false
+	l.settle = len(l.mem) > 0
 	l.writeLocked()
 	return true
 }

@@ -765,6 +765,17 @@ func TestRoomCountsWhatTheCallerWouldAppendAtTheEnd(t *testing.T) {
 	})
 }
 
+func TestAStoreThatTakesNothingHasNoRoom(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		r.close()
+		r.m.SetLimit(0)
+		r.open()
+		if r.log.Room(0) || r.log.Refusal(0) != spill.ErrFull {
+			t.Errorf("Room %v, Refusal %v, want ErrFull", r.log.Room(0), r.log.Refusal(0))
+		}
+	})
+}
+
 func TestALogThatIsNotKeptMayFillMemoryBesidesItsStore(t *testing.T) {
 	inBubbleWith(t, spill.Config{}, func(t *testing.T, r *rig) {
 		r.close()
@@ -985,6 +996,41 @@ func TestLargeItemsAreTakenInTheirTurnUnderRefusal(t *testing.T) {
 	}
 }
 
+// Items may be handed out long before they are done.
+func TestItemsAreHandedOutOnceThoughTheyAreNotDone(t *testing.T) {
+	for _, n := range []uint64{50, 100, 2000} {
+		t.Run(fmt.Sprint(n, " items"), func(t *testing.T) {
+			inBubble(t, func(t *testing.T, r *rig) {
+				r.send(int(n))
+				for seq := uint64(0); seq < n; {
+					c, lost := r.log.Next(0)
+					if lost != nil {
+						t.Fatal(lost)
+					}
+					if c == nil {
+						<-r.wake
+						if r.log.RestDue() {
+							t.Fatalf("the log does not say when item %d is at hand", seq)
+						}
+						continue
+					}
+					if c.Seq != seq || c.Left == 0 {
+						t.Fatalf("the log goes on with %d items from %d, want %d", c.Left, c.Seq, seq)
+					}
+					seq += uint64(c.Left)
+				}
+				if c, lost := r.log.Next(0); c != nil || lost != nil {
+					t.Errorf("more is handed out: %+v, %v", c, lost)
+				}
+
+				r.reopen() // they all come again
+				r.takeAll()
+				r.close()
+			})
+		})
+	}
+}
+
 func TestAckDropsRunsThatWereNotWritten(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		r.m.Fail(storetest.Append, 1, errors.New("full"))
@@ -1006,6 +1052,57 @@ func TestAckDropsRunsThatWereNotWritten(t *testing.T) {
 		r.calls(storetest.Read, 0)
 		r.close()
 	})
+}
+
+// The user learns that there is room when there is, and not before.
+func TestAckMakesRoomWhereMemoryWasFull(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		defer r.m.Hang(storetest.Append)()
+		r.size = sized(spill.MemLimit/8 - spill.FramesAt - 3)
+		r.send(10) // nine runs, and a tail
+		for r.woken() {
+		}
+
+		for _, tt := range []struct {
+			acked       uint64
+			woken, room bool
+		}{{1, false, false}, {2, true, true}, {3, false, true}} {
+			r.log.Ack(tt.acked)
+			if woken, room := r.woken(), r.log.Room(0); woken != tt.woken || room != tt.room {
+				t.Errorf("%d runs are done: woken %v, room %v, want %v, %v",
+					tt.acked, woken, room, tt.woken, tt.room)
+			}
+		}
+		r.got = 3
+	})
+}
+
+func TestBuffersAreUsedAgain(t *testing.T) {
+	for name, use := range map[string]func(r *rig){
+		"in memory":         func(r *rig) { r.send(1); r.take(1); r.log.Ack(r.got) },
+		"through the store": func(r *rig) { r.send(20); r.takeAll() },
+		"refused": func(r *rig) {
+			r.m.Fail(storetest.Append, 1, errors.New("full"))
+			r.send(8)
+			r.takeAll()
+		},
+		"at rest": func(r *rig) { r.send(2); r.rest(); r.takeAll() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, r *rig) {
+				defer debug.SetGCPercent(debug.SetGCPercent(-1))
+				r.size = sized(fullRun)
+				made := spill.NewBuffers()
+				for r.sent < 300 {
+					use(r)
+				}
+				if n := made(); n > 150 { // the race detector has the pool drop some
+					t.Errorf("%d buffers were made for %d runs", n, r.sent)
+				}
+				r.close()
+			})
+		})
+	}
 }
 
 func TestAckOfAPartOfARunKeepsIt(t *testing.T) {

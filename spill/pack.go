@@ -70,7 +70,7 @@ func (l *Log) packDueLocked() bool {
 func (l *Log) pack() {
 	for p := l.claim(); p != nil; p = l.claim() {
 		var dst []byte
-		if p.fits() && !p.plain {
+		if p.single() && !p.plain {
 			dst = getBuffer()
 		}
 		withPacker(func() { p.pack(l.tag, dst) })
@@ -93,7 +93,7 @@ func (l *Log) claim() *pending {
 		if p.state == sealed {
 			p.state = packing
 			p.users++
-			p.plain = p.fits() && l.plainLocked()
+			p.plain = p.single() && l.plainLocked()
 			l.packLocked() // another one
 			return p
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,12 +17,13 @@ import (
 	"example.com/hopper/spill/storetest"
 )
 
-// A probe is a store that notes which chunks it gets.
+// A probe is a store that notes what it gets.
 type probe struct {
 	spill.Store
 	appends []int              // batches of each Append
 	types   []byte             // of chunks
 	usage   func() spill.Usage // nil: that of the store
+	left    [2]uint64          // what it is to keep at the end
 }
 
 func (s *probe) Append(ctx context.Context, batches []*spill.Batch) (int, error) {
@@ -35,6 +37,11 @@ func (s *probe) Append(ctx context.Context, batches []*spill.Batch) (int, error)
 		}
 	}
 	return n, err
+}
+
+func (s *probe) Close(ctx context.Context, keep bool, next, end uint64) error {
+	s.left = [2]uint64{next, end}
+	return s.Store.Close(ctx, keep, next, end)
 }
 
 func (s *probe) Usage() spill.Usage {
@@ -71,17 +78,23 @@ func TestRunsArePackedWhileTheLogKeepsUp(t *testing.T) {
 	})
 }
 
-// compressible makes items that shrink, of the size that fills a run.
-func (r *rig) compressible(n int) {
+// highRuns is how many runs of highRun make just so much that memory fills.
+const highRuns = 5
+
+// highRun is the size of an item that is such a run.
+const highRun = spill.MemHigh/highRuns - spill.FramesAt - 3
+
+// compressible appends n items that shrink.
+func (r *rig) compressible(n, size int) {
 	for range n {
-		b := append(r.log.Begin(r.sent), make([]byte, fullRun)...)
+		b := append(r.log.Begin(r.sent), make([]byte, size)...)
 		r.log.Commit(b)
 		r.sent++
 	}
 }
 
 func TestRunsAreStoredPlainWhereMemoryFillsAndThereIsSpaceToSpare(t *testing.T) {
-	const runs = spill.MemHigh/spill.MaxBuf + 1
+	const runs = highRuns
 	for _, tt := range []struct {
 		name  string
 		runs  int
@@ -92,6 +105,7 @@ func TestRunsAreStoredPlainWhereMemoryFillsAndThereIsSpaceToSpare(t *testing.T) 
 		{"memory fills", runs, spill.Usage{Limit: -1}, 1},
 		{"much is stored already", runs, spill.Usage{Bytes: 256 << 20, Limit: -1}, 0},
 		{"nearly as much is stored already", runs, spill.Usage{Bytes: 256<<20 - 1, Limit: -1}, 1},
+		{"nothing may be stored", runs, spill.Usage{}, 0},
 		{"a quarter of the limit is used", runs, spill.Usage{Bytes: 1 << 20, Limit: 4 << 20}, 0},
 		{"less than a quarter of the limit is used", runs,
 			spill.Usage{Bytes: 1<<20 - 1, Limit: 4 << 20}, 1},
@@ -101,7 +115,7 @@ func TestRunsAreStoredPlainWhereMemoryFillsAndThereIsSpaceToSpare(t *testing.T) 
 				s.usage = func() spill.Usage { return tt.usage }
 				// Packers have no chance to begin before that much waits.
 				defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-				r.compressible(tt.runs + 1)
+				r.compressible(tt.runs+1, highRun)
 				synctest.Wait()
 				if len(s.types) == 0 || s.types[0] != tt.want {
 					t.Errorf("chunks of types %v, want %d first", s.types, tt.want)
@@ -116,10 +130,10 @@ func TestRunsAreStoredPlainWhereMemoryFillsAndThereIsSpaceToSpare(t *testing.T) 
 func TestRunsAreStoredPlainForAWhile(t *testing.T) {
 	inBubbleWithProbe(t, func(t *testing.T, r *rig, s *probe) {
 		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-		r.compressible(spill.MemHigh/spill.MaxBuf + 2)
+		r.compressible(highRuns+1, highRun)
 		synctest.Wait()
 		for range spill.PlainRun + 20 {
-			r.compressible(1)
+			r.compressible(1, highRun)
 			synctest.Wait()
 		}
 
@@ -138,7 +152,7 @@ func TestRunsArePackedWhereTheStoreIsWhatEverybodyWaitsFor(t *testing.T) {
 	inBubbleWithProbe(t, func(t *testing.T, r *rig, s *probe) {
 		resume := r.m.Hang(storetest.Append)
 		for r.log.Room(0) {
-			r.compressible(1)
+			r.compressible(1, fullRun)
 			synctest.Wait()
 		}
 		resume()
@@ -240,8 +254,25 @@ func TestALogWhoseStoreHangsDoesNotHoldUpOthers(t *testing.T) {
 // All logs share the packers: while those are busy, none packs, and all go on
 // when they are free.
 func TestFewPackersServeAllLogs(t *testing.T) {
-	release := spill.HoldPackers()
-	var rigs []*rig
+	release := sync.OnceFunc(spill.HoldPackers())
+	defer release()
+	one := newRig(t, spill.Config{}, storetest.NewMemory())
+	one.size = sized(fullRun)
+	one.open()
+	for range 9 {
+		one.append()
+	}
+	for range 1000 {
+		runtime.Gosched()
+	}
+	for i := 0; goroutines() > spill.MaxPackers; i++ {
+		if i == 1000 {
+			t.Fatalf("%d goroutines wait for packers, want at most %d", goroutines(), spill.MaxPackers)
+		}
+		runtime.Gosched()
+	}
+
+	rigs := []*rig{}
 	for range 20 {
 		r := newRig(t, spill.Config{Keep: true}, storetest.NewMemory())
 		r.open()
@@ -261,6 +292,7 @@ func TestFewPackersServeAllLogs(t *testing.T) {
 	}
 
 	release()
+	one.close()
 	for _, r := range rigs {
 		for r.m.Calls(storetest.Append) == 0 {
 			<-r.wake

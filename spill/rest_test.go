@@ -1,6 +1,7 @@
 package spill_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -184,6 +185,23 @@ func TestRestDueSaysWhenTheLogHasNotBeenUsed(t *testing.T) {
 	})
 }
 
+func TestRestOfALogDoesNotConcernWhatComesLater(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		r.rest()
+		r.size = sized(fullRun)
+		r.send(3)
+		r.calls(storetest.Append, 0)
+
+		r.rest()
+		r.takeAll()
+		writes := r.m.Calls(storetest.Append)
+		r.send(3)
+		r.calls(storetest.Append, writes)
+		r.takeAll()
+		r.close()
+	})
+}
+
 func TestUseOfALogPutsItsRestOff(t *testing.T) {
 	for name, use := range map[string]func(r *rig){
 		"append": func(r *rig) { r.size = sized(fullRun); r.send(1) },
@@ -203,21 +221,38 @@ func TestUseOfALogPutsItsRestOff(t *testing.T) {
 	}
 }
 
+// goroutines returns how many goroutines the logs have, beside the caller's.
+func goroutines() (n int) {
+	stacks := make([]byte, 1<<20)
+	stacks = stacks[:runtime.Stack(stacks, true)]
+	for _, stack := range bytes.Split(stacks, []byte("\n\n"))[1:] {
+		if bytes.Contains(stack, []byte("spill.(*Log).")) {
+			n++
+		}
+	}
+	return n
+}
+
 func TestALogAtRestHasNoGoroutineAndNoTimer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		before := runtime.NumGoroutine()
 		r := newRig(t, spill.Config{Keep: true}, storetest.NewMemory())
 		r.open()
-		if n := runtime.NumGoroutine() - before; n > 0 {
+		if n := goroutines(); n > 0 {
 			t.Errorf("%d goroutines before the log is used", n)
 		}
 
-		r.send(3000)
+		resume := r.m.Hang(storetest.Append)
+		r.send(600)
+		if n := goroutines(); n != 1 {
+			t.Errorf("%d goroutines while the store hangs, want 1", n)
+		}
+		resume()
+		r.send(2400)
 		r.take(500)
 		sleep(3 * spill.RestAfter)
 		r.rest()
 		sleep(3 * spill.RestAfter)
-		if n := runtime.NumGoroutine() - before; n > 0 || r.log.Ticking() {
+		if n := goroutines(); n > 0 || r.log.Ticking() {
 			t.Errorf("at rest: %d goroutines, ticking %v", n, r.log.Ticking())
 		}
 
@@ -432,16 +467,10 @@ func TestADrainedLogGoesBackToWhatAnIdleOneCosts(t *testing.T) {
 		r.rest()
 		r.isFreed(memory)
 
-		before := runtime.NumGoroutine()
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		if left := r.log.Close(ctx, r.got); left != (spill.Left{}) {
-			t.Errorf("Close: %+v", left)
-		}
-		r.log = nil
+		r.close()
 		synctest.Wait()
-		if n := runtime.NumGoroutine(); n > before {
-			t.Errorf("%d goroutines more after Close", n-before)
+		if n := goroutines(); n > 0 {
+			t.Errorf("%d goroutines after Close", n)
 		}
 	})
 }

@@ -61,7 +61,7 @@ func (l *Log) writableLocked(p *pending) bool {
 	if l.ending != nil {
 		return l.cfg.Keep && (p.state == packed || p.state == sealed)
 	}
-	return p.state == packed || p.state == sealed && l.flush
+	return p.state == packed || p.state == sealed && l.settle
 }
 
 // write is the goroutine that changes the store, for as long as there is
@@ -205,7 +205,7 @@ func (l *Log) putLocked(p *pending, ok bool) {
 		p.state = stored
 		l.written = max(l.written, p.end())
 		l.writer.trimmed = 0 // its items may be done by now
-	case p.packed != nil || !p.fits(): // a large one is packed as it is written
+	case p.packed != nil || !p.single(): // a large one is packed as it is written
 		p.state = packed
 	default:
 		p.state = sealed
