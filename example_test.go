@@ -62,8 +62,8 @@ func ExampleMake() {
 	// <nil>
 }
 
-// A service that sheds load, but only at a limit. That in is full for a moment is
-// no reason: the pump may only not have had its turn yet.
+// A service that sheds load, but only at a limit. That in is full for a moment
+// is no reason: the pump may only not have had its turn yet.
 func ExampleStats_shedding() {
 	in, out, pump, err := hopper.Make[string](64, hopper.MaxMemory(64<<10), hopper.MaxDisk(1<<20))
 	if err != nil {

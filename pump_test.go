@@ -69,9 +69,9 @@ func sources(t *testing.T) func(yield func(dir, file string) bool) {
 			switch name := d.Name(); {
 			case err != nil:
 				return err
-			case d.IsDir() && (name == "contrib" || name == "testdata" || len(name) > 1 && name[0] == '.'):
+			case d.IsDir() && slices.Contains([]string{".git", ".ci", "contrib", "testdata"}, name):
 				return fs.SkipDir // contrib has modules of its own
-			case d.IsDir() || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go"):
+			case path.Ext(name) != ".go" || strings.HasSuffix(name, "_test.go"):
 				return nil
 			}
 			if !yield(filepath.ToSlash(filepath.Dir(file)), file) {
@@ -203,7 +203,7 @@ func TestWaitsInVainAreNeverRarerThanAThousandTimes(t *testing.T) {
 }
 
 // The model of a producer that always has items: what waits grows while out
-// takes nothing, shrinks while it takes all, and even then the producer goes on.
+// takes nothing, shrinks while it takes all, and even then some are received.
 func TestABacklogShrinksWhileOutTakesWhateverTheProducerSends(t *testing.T) {
 	var p pace
 	waiting, received, delivered := 0, 0, uint64(0)
@@ -232,7 +232,7 @@ func TestABacklogShrinksWhileOutTakesWhateverTheProducerSends(t *testing.T) {
 	before := received
 	turns(100, true)
 	if waiting > behind-40*burst || received < before+40*burst {
-		t.Errorf("%d items wait, and %d after the consumer has come back; %d were received meanwhile",
+		t.Errorf("%d items wait, %d after the consumer has come back, and %d were received since",
 			behind, waiting, received-before)
 	}
 }
@@ -294,7 +294,8 @@ func TestAConsumerThatTakesManyItemsIsWaitedForBeforeTheProducerGetsAhead(t *tes
 			t.Errorf("then %d of %d items are received", s.Received, burst+n)
 		}
 		if d := <-took; d != patience/2 {
-			t.Errorf("the producer had to wait for %v, want %v: until the consumer came", d, patience/2)
+			t.Errorf("the producer had to wait for %v, want %v: until the consumer came", d,
+				patience/2)
 		}
 		p.Close()
 	})
@@ -346,6 +347,7 @@ func TestEveryGoroutineEndsWithThePump(t *testing.T) {
 			return p.Shutdown(context.Background())
 		},
 		"close(out)": func(p *Pump, in, out chan uint64) error {
+			synctest.Wait() // it is an error, and need not be a race too
 			close(out)
 			return p.Wait()
 		},

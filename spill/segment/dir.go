@@ -7,6 +7,9 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+
+	"example.com/hopper/spill"
 )
 
 // A directory holds the segments of one store. It belongs to the goroutine that
@@ -18,8 +21,9 @@ type directory struct {
 
 	path      string // "": a temporary one that is not there now
 	temporary bool
-	lock      *lock
-	made      bool // by this store
+	lock      lock        // nil: it is not in use
+	is        fs.FileInfo // to know it again; nil: not seen yet
+	made      []string    // by open: the directory, and those that it is in
 
 	unsyncable bool // the file system can't sync directories
 	toldMemory bool // it has been said that the directory is in memory
@@ -39,12 +43,12 @@ func (d *directory) open(path string) error {
 	if err != nil {
 		return err
 	}
-	if d.made, err = makeDir(path); err != nil {
-		return explain(err)
-	}
 
 	d.path = path
-	if d.lock, err = lockDir(path); err == nil {
+	if d.made, err = makeDir(path); err == nil {
+		d.lock, err = lockDir(path)
+	}
+	if err == nil {
 		err = d.probe()
 	}
 	if err != nil {
@@ -56,22 +60,24 @@ func (d *directory) open(path string) error {
 	return nil
 }
 
-// giveUp lets go of a directory that could not be taken into use.
+// giveUp lets go of a directory that could not be taken into use, and removes
+// what has been made of it.
 func (d *directory) giveUp() {
 	if d.lock != nil {
 		d.lock.release()
 		d.lock = nil
 	}
-	if d.made {
-		os.Remove(d.path) // unless somebody else has put something there
+	for _, dir := range slices.Backward(d.made) {
+		os.Remove(dir) // unless somebody else has put something there
 	}
+	d.path, d.is, d.made = "", nil, nil
 }
 
-// explain makes an error of the file system one of this package, and adds what to
-// do about it.
+// explain makes an error of the file system one of this package, and adds what
+// to do about it.
 func explain(err error) error {
 	switch {
-	case err == nil || isLocked(err):
+	case err == nil || isLocked(err) || isRefusal(err):
 		return err
 	case noDescriptors(err):
 		return fmt.Errorf("spill: %w: raise the limit of open files (ulimit -n)", err)
@@ -79,28 +85,34 @@ func explain(err error) error {
 	return fmt.Errorf("spill: %w", err)
 }
 
-// makeDir makes a directory, and those it is in, for their owner alone, whatever
-// the umask. One that is there stays as it is.
-func makeDir(dir string) (made bool, err error) {
+// isRefusal reports whether err says that a segment is not for this store.
+func isRefusal(err error) bool {
+	return errors.Is(err, spill.ErrVersion) || errors.As(err, new(*spill.LabelError))
+}
+
+// makeDir makes a directory, and those it is in, for their owner alone,
+// whatever the umask, and returns which, the outermost first. One that is there
+// stays as it is.
+func makeDir(dir string) (made []string, err error) {
 	fi, err := os.Stat(dir)
 	switch {
 	case err == nil && fi.IsDir():
-		return false, nil
+		return nil, nil
 	case err == nil:
-		return false, fmt.Errorf("%s is a file, not a directory", dir)
+		return nil, fmt.Errorf("%s is a file, not a directory", dir)
 	case !errors.Is(err, fs.ErrNotExist):
-		return false, err
+		return nil, err
 	}
 
 	if parent := filepath.Dir(dir); parent != dir {
-		if _, err := makeDir(parent); err != nil {
-			return false, err
+		if made, err = makeDir(parent); err != nil {
+			return made, err
 		}
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil {
-		return false, ignoreExisting(err)
+		return made, ignoreExisting(err)
 	}
-	return true, os.Chmod(dir, 0o700)
+	return append(made, dir), os.Chmod(dir, 0o700)
 }
 
 func ignoreExisting(err error) error {
@@ -121,15 +133,15 @@ func ignoreMissing(err error) error {
 // obstacle: the items that fill it have to get out.
 func (d *directory) probe() error {
 	path := d.join(probeName)
-	err := ignoreMissing(d.fs.Remove(path))
+	err := d.remove(path)
 	if err == nil {
 		var f file
-		f, err = d.fs.Create(path)
+		f, err = d.create(path)
 		if noSpace(err) || scarce(err) {
 			return nil
 		}
 		if err == nil {
-			err = errors.Join(f.Close(), d.fs.Remove(path))
+			err = errors.Join(f.Close(), d.remove(path))
 		}
 	}
 
@@ -137,6 +149,61 @@ func (d *directory) probe() error {
 		return fmt.Errorf("directory %s is not writable: %w", d.path, err)
 	}
 	return nil
+}
+
+// check reports that the directory is gone, with an error that matches
+// fs.ErrNotExist. If there is another in its place, the files in that are not
+// this store's.
+func (d *directory) check() error {
+	fi, err := os.Stat(d.path)
+	switch {
+	case err != nil:
+		return err
+	case d.is == nil:
+		d.is = fi
+	case !os.SameFile(fi, d.is):
+		return &fs.PathError{Op: "use", Path: d.path, Err: errReplaced}
+	}
+	return nil
+}
+
+var errReplaced = fmt.Errorf("the directory has been replaced: %w", fs.ErrNotExist)
+
+// create makes a file.
+func (d *directory) create(path string) (file, error) {
+	if err := d.check(); err != nil {
+		return nil, err
+	}
+	return d.fs.Create(path)
+}
+
+// remove deletes a file, if it is there.
+func (d *directory) remove(path string) error {
+	err := d.check()
+	if err == nil {
+		err = d.fs.Remove(path)
+	}
+	return ignoreMissing(err)
+}
+
+// list returns the names of the files that are there, in order.
+func (d *directory) list() ([]string, error) {
+	if err := d.check(); err != nil {
+		return nil, err
+	}
+	return d.fs.List(d.path)
+}
+
+// has reports whether there is a file of that name, or something else.
+func (d *directory) has(name string) (bool, error) {
+	f, err := d.fs.Open(d.join(name))
+	switch {
+	case err == nil:
+		return true, f.Close()
+	case notRegular(err):
+		return true, nil
+	}
+	return false, ignoreMissing(err)
 }
 
 func (d *directory) join(name string) string { return filepath.Join(d.path, name) }
@@ -152,7 +219,8 @@ func (d *directory) tellMemory() {
 }
 
 // sync makes the creation and removal of files durable, where items are to
-// survive. A file system that can't do that at all is taken as it is.
+// survive. A file system that can't do that at all is taken as it is, and a
+// directory that is gone needs none.
 func (d *directory) sync() error {
 	if !d.durable || d.unsyncable {
 		return nil
@@ -165,12 +233,12 @@ func (d *directory) sync() error {
 			"dir", d.path, "error", err)
 		return nil
 	}
-	return err
+	return ignoreMissing(err)
 }
 
 // mark makes an empty file, whose name is all that it says.
 func (d *directory) mark(name string) error {
-	f, err := d.fs.Create(d.join(name))
+	f, err := d.create(d.join(name))
 	if errors.Is(err, fs.ErrExist) {
 		return nil
 	}
@@ -202,13 +270,13 @@ func (d *directory) close(empty bool) error {
 	}
 	d.lock = nil
 	if d.temporary && !empty {
-		return l.f.Close()
+		return l.unlock()
 	}
 
 	err := l.release()
 	if d.temporary {
 		err = errors.Join(err, ignoreMissing(os.Remove(d.path)))
-		d.path = ""
+		d.path, d.is = "", nil
 	}
 	return err
 }

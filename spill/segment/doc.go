@@ -29,11 +29,16 @@ links. These names are used, with item numbers of 20 decimal digits, below
 
 All other files are left alone, and so is what has such a name but is no regular
 file, or contains nothing that can be understood. If the name of a new segment
-is taken it gets that of a later item: what its first item is stands in its
-header.
+is taken, or has a mark beside it, the segment gets that of a later item: what
+its first item is stands in its header.
 
 Receipts and the two kinds of marks are empty: the name is the content, so that
 there is no half-written one. Nothing is ever renamed.
+
+If the directory is removed while a store is using it, or another one takes its
+place, the store makes and removes no file there any more. Close reports the
+items that are gone with files which somebody else has removed, and vouches for
+none then.
 
 # Temporary directories
 
@@ -42,8 +47,8 @@ A store without a name for its directory makes one at its first Append, under
 begins with "hopper-", and in it is a marker, hopper.lock, on which the store
 has a lock. What killed processes have left is removed when a process makes its
 first such directory: directories of the same user that have a marker which can
-be locked. Whoever has locked a marker makes sure that the path still leads to
-it.
+be locked, and those that have been empty for an hour. Whoever has locked a
+marker makes sure that the path still leads to it.
 
 # Segments
 
@@ -66,7 +71,7 @@ The header's body is
 	first       8         number of the segment's first item
 	follows     8         where the store ended when the segment was made
 	acked       8         items below were done by then
-	length      2         of the label
+	length      2         of the label, at most 16384
 	label       n         the kind of the items; a store takes only segments with
 	                      its own
 	checksum    4         of the body so far
@@ -90,12 +95,16 @@ Hence a chunk whose header does not tell where the next one begins ends what can
 be read of its segment; damage behind the header of a chunk costs that chunk
 alone. A damaged segment header costs no item: the file's name and the chunks
 tell the same. Neither does a damaged footer, nor junk behind one. All of that
-is reported where it is met. A file that can't be read is not deleted.
+is reported where it is met. A file that can't be read is not deleted, except
+with a temporary directory, which nobody looks into again.
 
 # Recovery
 
-Open changes nothing but to delete what is done, and to mark the receipt as
-opened, so it can be interrupted and repeated at any point.
+Open changes nothing but to delete what is done, marks whose segments somebody
+has moved away, and receipts that have been replaced, and to mark the receipt
+that counts as opened, so it can be interrupted and repeated at any point. Of
+several receipts the newest one counts: that with the highest first number or,
+where that is equal, the highest second one.
 
  1. What is left begins at the receipt's first number, or at the highest acked
     of all headers if that is more. Segments without an item from there on are
@@ -117,7 +126,7 @@ opened, so it can be interrupted and repeated at any point.
     for, or the receipt is marked as opened. Then nobody knows what was done
     from the oldest segment on: its items may come twice. A receipt whose two
     numbers are equal vouches for no items, and says that Close could not store
-    them all.
+    them all, or missed some.
  6. A segment of another version or label, and, where items are not to be kept,
     items that were left on purpose, fail Open and stay untouched. The segments
     of a log that was not to leave any are deleted.
@@ -140,8 +149,9 @@ a gap. After a power cut: what had been synced, which is, of a store opened to
 keep its items only,
 
   - each segment when it is sealed, so all but the active one;
-  - at Close everything that is left, segments of a killed predecessor included,
-    and the receipt;
+  - at Close everything that is left, and the receipt: also segments that a
+    predecessor has left which ended without Close, and those that have ended
+    without a footer;
   - the directory after each creation and removal, where the file system can do
     that.
 

@@ -15,9 +15,9 @@ import (
 	"time"
 )
 
-// A disk is a file system in memory that can fail, fill up, hang and lose power.
-// A process sees it through a mount, which a kill or a crash cuts off. It knows
-// one directory, whatever its path.
+// A disk is a file system in memory that can fail, fill up, hang and lose
+// power. A process sees it through a mount, which a kill or a crash cuts off.
+// It knows one directory, whatever its path.
 type disk struct {
 	mu       sync.Mutex
 	files    map[string]*inode
@@ -123,7 +123,8 @@ func (d *disk) fill(capacity int64) {
 	d.capacity = capacity
 }
 
-// hang makes operations of a kind wait, until the function it returns is called.
+// hang makes operations of a kind wait, until the function it returns is
+// called.
 func (d *disk) hang(kind string) (goOn func()) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -222,8 +223,8 @@ func (m *mount) kill() {
 }
 
 // crash cuts the power: of each file stays what was synced and a random part of
-// the rest, the end of which may be zeros; of each change of the directory since
-// SyncDir it is random whether it stays.
+// the rest, the end of which may be zeros; of each change of the directory
+// since SyncDir it is random whether it stays.
 func (m *mount) crash(r *rand.Rand) {
 	d := m.disk
 	d.mu.Lock()
@@ -305,6 +306,7 @@ func (m *mount) List(dir string) ([]string, error) {
 	for path := range m.disk.files {
 		names = append(names, filepath.Base(path))
 	}
+	slices.Sort(names)
 	return names, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"time"
 )
 
@@ -13,7 +14,7 @@ type fsys interface {
 	Create(path string) (file, error) // for reading and appending; fails if there is anything
 	Open(path string) (file, error)   // for reading; fails for anything but a regular file
 	Remove(path string) error
-	List(dir string) ([]string, error) // names, in no particular order
+	List(dir string) ([]string, error) // names, in order
 	Sync(path string) error            // of a file that is not open
 	SyncDir(dir string) error
 	Free(dir string) (avail, total int64, err error) // bytes; of 0 in all nothing is known
@@ -31,16 +32,10 @@ type file interface {
 // osFS is the real file system.
 type osFS struct{}
 
-type osFile struct{ f *os.File }
+type osFile struct{ *os.File }
 
-func (o osFile) Write(b []byte) (int, error)             { return o.f.Write(b) }
-func (o osFile) ReadAt(b []byte, off int64) (int, error) { return o.f.ReadAt(b, off) }
-func (o osFile) Sync() error                             { return o.f.Sync() }
-func (o osFile) Truncate(size int64) error               { return o.f.Truncate(size) }
-func (o osFile) Close() error                            { return o.f.Close() }
-
-func (o osFile) Stat() (int64, time.Time, error) {
-	fi, err := o.f.Stat()
+func (f osFile) Stat() (size int64, modified time.Time, err error) {
+	fi, err := f.File.Stat()
 	if err != nil {
 		return 0, time.Time{}, err
 	}
@@ -85,7 +80,9 @@ func (osFS) List(dir string) ([]string, error) {
 		return nil, err
 	}
 	defer d.Close()
-	return d.Readdirnames(-1)
+	names, err := d.Readdirnames(-1)
+	slices.Sort(names)
+	return names, err
 }
 
 func (osFS) Sync(path string) error {

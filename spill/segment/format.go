@@ -92,8 +92,8 @@ func appendHeader(dst []byte, h header) []byte {
 	return finishSkippable(dst, start)
 }
 
-// finishSkippable adds the checksum of the skippable chunk that begins at start,
-// and fills in its length.
+// finishSkippable adds the checksum of the skippable chunk that begins at
+// start, and fills in its length.
 func finishSkippable(dst []byte, start int) []byte {
 	body := start + chunkHeaderLen
 	dst = le.AppendUint32(dst, spill.Checksum(dst[body:]))
@@ -239,40 +239,17 @@ var errNumber = errors.New("item numbers from 1<<63 on are not used")
 
 func segmentName(first uint64) string { return fmt.Sprintf("%0*d%s", seqDigits, first, segmentExt) }
 
-// parseSegmentName returns the number in the name of a segment. ok says that it
-// is one; the error, that nobody gives such a number.
-func parseSegmentName(name string) (first uint64, ok bool, err error) {
-	digits, ok := strings.CutSuffix(name, segmentExt)
-	if !ok {
-		return 0, false, nil
-	}
-	return parseSeq(digits, spill.MaxSeq-1)
-}
-
-// retainedName returns the name of the mark beside the segment at path.
+// retainedName returns the name of the mark beside the segment of that name or
+// path.
 func retainedName(path string) string {
 	return strings.TrimSuffix(filepath.Base(path), segmentExt) + retainedExt
 }
 
-// parseSeq returns the number that digits are. ok says that they are one; the
-// error, that it exceeds limit, as no item's does.
-func parseSeq(digits string, limit uint64) (seq uint64, ok bool, err error) {
-	if len(digits) != seqDigits || strings.Trim(digits, "0123456789") != "" {
-		return 0, false, nil
-	}
-
-	seq, err = strconv.ParseUint(digits, 10, 64)
-	if err != nil || seq > limit {
-		return 0, true, errNumber
-	}
-	return seq, true, nil
-}
-
 // A receipt says that at a clean stop exactly the items [next, end) were left,
-// all of them in segments. It is an empty file whose name is its content, so that
-// there is no half-written one. An equal name with another extension says that a
-// store has been opened since, so that it still vouches for its items, but not for
-// a clean stop.
+// all of them in segments. It is an empty file whose name is its content, so
+// that there is no half-written one. An equal name with another extension says
+// that a store has been opened since, so that it still vouches for its items,
+// but not for a clean stop.
 type receipt struct{ next, end uint64 }
 
 func (r receipt) name() string { return r.base() + receiptExt }
@@ -286,19 +263,37 @@ func (r receipt) base() string {
 // covers reports whether the receipt vouches for any of the items [first, end).
 func (r receipt) covers(first, end uint64) bool { return end > r.next && first < r.end }
 
-// parseReceiptName returns the receipt of that name, with the extension. ok says
-// that it is one; the error, that nobody gives such numbers.
-func parseReceiptName(name, ext string) (r receipt, ok bool, err error) {
-	digits, ok1 := strings.CutSuffix(name, ext)
-	from, to, ok2 := strings.Cut(digits, "-")
-	next, ok3, err3 := parseSeq(from, spill.MaxSeq)
-	end, ok4, err4 := parseSeq(to, spill.MaxSeq)
+// parseName returns what a name says: by its extension, which is empty if a
+// store gives no such names, and in its numbers, which are equal if there is
+// only one. The error says that nobody gives such numbers.
+func parseName(name string) (ext string, numbers receipt, err error) {
+	ext = filepath.Ext(name)
+	from := strings.TrimSuffix(name, ext)
+	to, limit := from, uint64(spill.MaxSeq-1)
 
-	switch {
-	case !ok1 || !ok2 || !ok3 || !ok4:
-		return r, false, nil
-	case err3 != nil || err4 != nil:
-		return r, true, errNumber
+	switch ext {
+	case segmentExt, retainedExt:
+	case receiptExt, openedExt:
+		from, to, _ = strings.Cut(from, "-")
+		limit = spill.MaxSeq
+	default:
+		return "", receipt{}, nil
 	}
-	return receipt{next, end}, next <= end, nil
+	if !isSeq(from) || !isSeq(to) {
+		return "", receipt{}, nil
+	}
+
+	next, err1 := strconv.ParseUint(from, 10, 64)
+	end, err2 := strconv.ParseUint(to, 10, 64)
+	switch {
+	case err1 != nil || err2 != nil || max(next, end) > limit:
+		return ext, receipt{}, errNumber
+	case next > end:
+		return "", receipt{}, nil
+	}
+	return ext, receipt{next, end}, nil
+}
+
+func isSeq(digits string) bool {
+	return len(digits) == seqDigits && strings.Trim(digits, "0123456789") == ""
 }

@@ -178,48 +178,42 @@ func TestHeadersAndFootersWithImplausibleNumbersAreRefused(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
-	const none = -1
 	for _, tt := range []struct {
 		name string
-		want int // number; none
-		err  error
-	}{
-		{"00000000000000000042.sz", 42, nil},
-		{"00000000000000000000.sz", 0, nil},
-		{"42.sz", none, nil},
-		{"000000000000000000042.sz", none, nil},
-		{"0000000000000000004x.sz", none, nil},
-		{"+0000000000000000042.sz", none, nil},
-		{"00000000000000000042.szx", none, nil},
-		{"00000000000000000042", none, nil},
-		{"09223372036854775808.sz", 0, errNumber},
-		{"18446744073709551615.sz", 0, errNumber},
-		{"99999999999999999999.sz", 0, errNumber},
-	} {
-		got, ok, err := parseSegmentName(tt.name)
-		if ok != (tt.want != none) || ok && got != uint64(tt.want) || err != tt.err {
-			t.Errorf("%s: %d, %v, %v", tt.name, got, ok, err)
-		}
-	}
-	for _, tt := range []struct {
-		name string
+		ext  string
 		want receipt
-		ok   bool
 		err  error
 	}{
-		{"00000000000000000042-00000000000000000045.ack", receipt{42, 45}, true, nil},
-		{"00000000000000000042-00000000000000000042.ack", receipt{42, 42}, true, nil},
-		{"00000000000000000042-00000000000000000041.ack", receipt{42, 41}, false, nil},
-		{"00000000000000000042.ack", receipt{}, false, nil},
-		{"00000000000000000042-9.ack", receipt{}, false, nil},
-		{"00000000000000000042-00000000000000000045.opened", receipt{}, false, nil},
-		{"00000000000000000042-09223372036854775808.ack", receipt{42, 1 << 63}, true, nil},
-		{"00000000000000000042-09223372036854775809.ack", receipt{}, true, errNumber},
-		{"18446744073709551610-18446744073709551615.ack", receipt{}, true, errNumber},
+		{"00000000000000000042.sz", ".sz", receipt{42, 42}, nil},
+		{"00000000000000000000.sz", ".sz", receipt{0, 0}, nil},
+		{"09223372036854775807.sz", ".sz", receipt{1<<63 - 1, 1<<63 - 1}, nil},
+		{"00000000000000000042.retained", ".retained", receipt{42, 42}, nil},
+		{"42.sz", "", receipt{}, nil},
+		{"000000000000000000042.sz", "", receipt{}, nil},
+		{"0000000000000000004x.sz", "", receipt{}, nil},
+		{"+0000000000000000042.sz", "", receipt{}, nil},
+		{"00000000000000000042.szx", "", receipt{}, nil},
+		{"00000000000000000042", "", receipt{}, nil},
+		{"00000000000000000042-00000000000000000045.sz", "", receipt{}, nil},
+		{"09223372036854775808.sz", ".sz", receipt{}, errNumber},
+		{"18446744073709551615.sz", ".sz", receipt{}, errNumber},
+		{"99999999999999999999.sz", ".sz", receipt{}, errNumber},
+		{"09223372036854775808.retained", ".retained", receipt{}, errNumber},
+
+		{"00000000000000000042-00000000000000000045.ack", ".ack", receipt{42, 45}, nil},
+		{"00000000000000000042-00000000000000000042.ack", ".ack", receipt{42, 42}, nil},
+		{"00000000000000000042-00000000000000000045.opened", ".opened", receipt{42, 45}, nil},
+		{"00000000000000000042-09223372036854775808.ack", ".ack", receipt{42, 1 << 63}, nil},
+		{"00000000000000000042-00000000000000000041.ack", "", receipt{}, nil},
+		{"00000000000000000042.ack", "", receipt{}, nil},
+		{"00000000000000000042-9.ack", "", receipt{}, nil},
+		{"00000000000000000042-09223372036854775809.ack", ".ack", receipt{}, errNumber},
+		{"18446744073709551610-18446744073709551615.ack", ".ack", receipt{}, errNumber},
+		{"00000000000000000042-99999999999999999999.opened", ".opened", receipt{}, errNumber},
 	} {
-		got, ok, err := parseReceiptName(tt.name, receiptExt)
-		if ok != tt.ok || err != tt.err || got != tt.want {
-			t.Errorf("%s: %v, %v, %v", tt.name, got, ok, err)
+		ext, got, err := parseName(tt.name)
+		if ext != tt.ext || got != tt.want || err != tt.err {
+			t.Errorf("%s: %q, %v, %v", tt.name, ext, got, err)
 		}
 	}
 }
@@ -259,8 +253,8 @@ func TestEverySegmentIsAStreamThatSnappyReads(t *testing.T) {
 	}
 }
 
-// payloadLen returns the length of the payload that raw begins with, by decoding
-// the chunk that it comes from.
+// payloadLen returns the length of the payload that raw begins with, by
+// decoding the chunk that it comes from.
 func payloadLen(t *testing.T, data, raw []byte) int {
 	t.Helper()
 	for _, at := range chunkOffsets(t, data) {
@@ -400,8 +394,8 @@ func flipBits(t *testing.T, b *bench, item func(uint64) []byte, step int, sealed
 		b.open()
 		d := b.drain(b.found, item)
 
-		// Where a segment that was not sealed ends is not known once it can't be
-		// followed any more.
+		// Where a segment that was not sealed ends is not known once it can't
+		// be followed any more.
 		if b.found.Items != total && (sealed || len(may) == 0 || b.found.Items > total) {
 			t.Fatalf("bit %d: %d items found, want %d", bit, b.found.Items, total)
 		}
@@ -455,8 +449,8 @@ func affected(data []byte, at int) map[uint64]bool {
 	}
 }
 
-// seemsTorn reports whether the chunk that the damaged byte is in claims to go on
-// behind the end of the file.
+// seemsTorn reports whether the chunk that the damaged byte is in claims to go
+// on behind the end of the file.
 func seemsTorn(data []byte, at int) bool {
 	_, off, err := parseHeader(data)
 	if err != nil {
@@ -484,7 +478,7 @@ func TestEveryTruncationGivesAPrefix(t *testing.T) {
 	whole := b.disk
 	for _, vouched := range []bool{true, false} {
 		for _, path := range b.paths() {
-			first, _, _ := parseSegmentName(filepath.Base(path))
+			first := firstOf(path)
 			for size := range whole.files[path].data {
 				b.disk = whole.clone()
 				b.disk.files[path].data = b.data(path)[:size]
@@ -506,9 +500,9 @@ func TestEveryTruncationGivesAPrefix(t *testing.T) {
 	}
 }
 
-// checkPrefix verifies that of the six items of the segment that was cut a prefix
-// came back, and of the other one everything; and that what is lost is told to be
-// lost in that segment.
+// checkPrefix verifies that of the six items of the segment that was cut a
+// prefix came back, and of the other one everything; and that what is lost is
+// told to be lost in that segment.
 func checkPrefix(t *testing.T, name string, d drain, first uint64) {
 	t.Helper()
 	gap := false

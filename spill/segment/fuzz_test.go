@@ -75,8 +75,8 @@ func FuzzOpen(f *testing.F) {
 }
 
 // readAll opens a directory of any content twice, and reads what it says that
-// there is: each item once, or reported lost. Of files that contradict themselves,
-// though their checksums are right, the number of items may differ.
+// there is: each item once, or reported lost. Of files that contradict
+// themselves, though their checksums are right, the number of items may differ.
 func readAll(t *testing.T, d *disk, dir string, exact bool) {
 	t.Helper()
 	for range 2 {

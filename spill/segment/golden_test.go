@@ -67,8 +67,8 @@ var differ = map[string]func(g *golden){
 		g.Lost, g.Verified = lost, lost
 		g.Segments[1].State = StateDamaged
 	},
-	// A name that is taken no longer pushes the numbers up, and the size of a file
-	// that is nobody's is told.
+	// A name that is taken no longer pushes the numbers up, and the size of a
+	// file that is nobody's is told.
 	"foreign":  func(g *golden) { g.End, g.Segments[1].Bytes = 20, 15 },
 	"retained": func(g *golden) { g.End = 44 },
 	// An error has a better text.

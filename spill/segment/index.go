@@ -27,7 +27,7 @@ type segment struct {
 	// Of the goroutine that changes the store.
 	disk   int64  // bytes the file takes, footer and torn tail included
 	frames uint64 // bytes of its frames, uncompressed
-	loose  bool   // an earlier process may have ended before it could sync it
+	loose  bool   // it is yet to be synced, if it is to be left
 	unsafe error  // not nil: it could not be synced
 
 	// Of the goroutine that reads.
@@ -105,8 +105,8 @@ func (x *index) grow(s *segment, end uint64, bytes int64) {
 	x.noteOldestLocked()
 }
 
-// cut takes out the segments that hold nothing from acked on, as far as no other
-// comes before them.
+// cut takes out the segments that hold nothing from acked on, as far as no
+// other comes before them.
 func (x *index) cut(acked uint64) (gone []*segment) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -131,23 +131,13 @@ func (x *index) all() []*segment {
 // reach returns how far items are known of from seq on without a gap in the
 // numbers: stored, or lost and perhaps not told so yet.
 func (x *index) reach(seq uint64) uint64 {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	for grown := true; grown; {
-		grown = false
-		step := func(first, end uint64) {
-			if first <= seq && seq < end {
-				seq, grown = end, true
-			}
+	for {
+		p, ok := x.find(seq)
+		if !ok || p.first > seq {
+			return seq
 		}
-		for _, s := range x.segments {
-			step(s.first, s.end)
-		}
-		for _, g := range x.gaps {
-			step(g.first, g.end)
-		}
+		seq = p.end
 	}
-	return seq
 }
 
 // covers reports whether segments hold all of the items [first, end).
@@ -162,6 +152,16 @@ func (x *index) covers(first, end uint64) bool {
 	return first >= end
 }
 
+// count returns how many items there are from seq on, those included that are
+// lost and perhaps not told so yet.
+func (x *index) count(seq uint64) (n uint64) {
+	for p, ok := x.find(seq); ok; p, ok = x.find(seq) {
+		n += p.end - max(p.first, seq)
+		seq = p.end
+	}
+	return n
+}
+
 // before returns how far the items below seq go.
 func (x *index) before(seq uint64) (end uint64) {
 	x.mu.Lock()
@@ -174,13 +174,14 @@ func (x *index) before(seq uint64) (end uint64) {
 	return end
 }
 
-// A place is where an item is, or the first one behind it: in seg or, if that is
-// nil, in a gap. The items below end and the bytes below size belong together.
+// A place is where an item is, or the first one behind it: in seg or, if that
+// is nil, in a gap. The items below end and the bytes below size belong
+// together.
 type place struct {
-	seg  *segment
-	end  uint64
-	size int64
-	gap  gap
+	seg        *segment
+	gap        gap
+	first, end uint64 // of either
+	size       int64
 }
 
 // find returns the place of the item seq. There is none if nothing is stored
@@ -190,20 +191,20 @@ func (x *index) find(seq uint64) (p place, ok bool) {
 	defer x.mu.Unlock()
 	if i := slices.IndexFunc(x.segments, func(s *segment) bool { return s.end > seq }); i >= 0 {
 		s := x.segments[i]
-		p, ok = place{seg: s, end: s.end, size: s.size}, true
+		p, ok = place{seg: s, first: s.first, end: s.end, size: s.size}, true
 	}
 
 	for _, g := range x.gaps {
-		if g.end > seq && (!ok || g.first < p.seg.first) {
-			return place{gap: g, end: g.end}, true
+		if g.end > seq && (!ok || g.first < p.first) {
+			return place{gap: g, first: g.first, end: g.end}, true
 		}
 	}
 	return p, ok
 }
 
-// hold returns the segment's file for one more user, and opens it if need be,
-// which only the goroutine that reads does. release ends the use.
-func (x *index) hold(s *segment, fs fsys) (file, error) {
+// openFile returns the segment's file for one more user, and opens it if need
+// be, which only the goroutine that reads does. closeFile ends the use.
+func (x *index) openFile(s *segment, fs fsys) (file, error) {
 	x.mu.Lock()
 	if s.users > 0 {
 		defer x.mu.Unlock()
@@ -222,7 +223,7 @@ func (x *index) hold(s *segment, fs fsys) (file, error) {
 	return f, nil
 }
 
-func (x *index) release(s *segment) {
+func (x *index) closeFile(s *segment) {
 	x.mu.Lock()
 	s.users--
 	last, f := s.users == 0, s.f

@@ -43,14 +43,14 @@ type Listing struct {
 	receipt bool
 }
 
-// Empty reports whether nothing in the directory is a store's, so that it may be
-// no store's directory at all.
+// Empty reports whether nothing in the directory is a store's, so that it may
+// be no store's directory at all.
 func (l Listing) Empty() bool { return len(l.Segments) == 0 && !l.receipt }
 
 // Inspect lists the segments in dir. Like Items and Verify it changes nothing,
-// takes no lock, and may be used while a Store is using dir: it sees the state of
-// one moment. It reads headers and footers, and those segments in full that have
-// no footer. The error is one of the file system.
+// takes no lock, and may be used while a Store is using dir: it sees the state
+// of one moment. It reads headers and footers, and those segments in full that
+// have no footer. The error is one of the file system.
 func Inspect(dir string) (Listing, error) {
 	v, err := look(dir)
 	if err != nil {
@@ -61,8 +61,8 @@ func Inspect(dir string) (Listing, error) {
 
 // Items returns the items in dir that are not done, in order. In place of items
 // that are lost comes a [*spill.CorruptError], behind which the iteration goes
-// on; any other error ends it. Segments that a Store deletes meanwhile are passed
-// over.
+// on; any other error ends it. Segments that a Store deletes meanwhile are
+// passed over.
 func Items(dir string) iter.Seq2[spill.Item, error] {
 	return func(yield func(spill.Item, error) bool) {
 		v, err := look(dir)
@@ -82,12 +82,12 @@ func Items(dir string) iter.Seq2[spill.Item, error] {
 	}
 }
 
-// Verify checks every chunk of every segment that holds items which are not done,
-// and calls damage for each stretch that is damaged or missing, and for what
-// stands behind a footer. Of the items named there, those count as lost that were
-// not done before. What stands behind the last whole chunk of a torn segment is
-// no damage. The error is one of the file system, [spill.ErrVersion] or
-// [*spill.LabelError]: then not everything was checked.
+// Verify checks every chunk of every segment that holds items which are not
+// done, and calls damage for each stretch that is damaged or missing, and for
+// what stands behind a footer. Of the items named there, those count as lost
+// that were not done before. What stands behind the last whole chunk of a torn
+// segment is no damage. The error is one of the file system, [spill.ErrVersion]
+// or [*spill.LabelError]: then not everything was checked.
 func Verify(dir string, damage func(*spill.CorruptError)) (Listing, error) {
 	v, err := look(dir)
 	if err != nil {
@@ -137,10 +137,10 @@ type view struct {
 // maxLooks is how often a directory is looked at that changes meanwhile.
 const maxLooks = 20
 
-// look returns the view of a moment in which no file came or went. Where there is
-// none, because segments come and go too fast, a gap is no sign of loss.
+// look returns the view of a moment in which no file came or went. Where there
+// is none, because segments come and go too fast, a gap is no sign of loss.
 func look(dir string) (*view, error) {
-	names, err := listSorted(dir)
+	names, err := osFS{}.List(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +152,7 @@ func look(dir string) (*view, error) {
 		}
 
 		before := names
-		if names, err = listSorted(dir); err != nil {
+		if names, err = (osFS{}).List(dir); err != nil {
 			return nil, err
 		}
 		settled := slices.Equal(before, names)
@@ -162,19 +162,13 @@ func look(dir string) (*view, error) {
 	}
 }
 
-func listSorted(dir string) ([]string, error) {
-	names, err := osFS{}.List(dir)
-	slices.Sort(names)
-	return names, err
-}
-
 func newView(dir, label string, got found, settled bool) *view {
 	v := &view{label: label, plan: got.plan(dir), unsealed: map[string]int64{}}
 	if !settled {
 		v.plan.gaps = nil
 	}
 	if len(got.unreadable) > 0 {
-		v.err = got.unreadable[0].err
+		v.err = got.unreadable[0].why
 	}
 
 	for _, c := range got.segments {
@@ -241,13 +235,13 @@ func (c *candidate) info() SegmentInfo {
 }
 
 func (s stray) info(state string) SegmentInfo {
-	if errors.As(s.err, new(*spill.LabelError)) { // it is sound, but does not belong to the others
+	if errors.As(s.why, new(*spill.LabelError)) { // it is sound, but does not belong to the others
 		info := s.seg.info()
-		info.Err = s.err
+		info.Err = s.why
 		return info
 	}
 
-	info := SegmentInfo{Path: s.path, First: s.first, End: s.first, State: state, Err: s.err}
+	info := SegmentInfo{Path: s.path, First: s.first, End: s.first, State: state, Err: s.why}
 	if fi, err := os.Lstat(s.path); err == nil {
 		info.Bytes = fi.Size()
 	}
@@ -281,9 +275,9 @@ func (v *view) items(next uint64) iter.Seq2[spill.Item, error] {
 	}
 }
 
-// passed reports whether what looks like damage is the doing of a running Store:
-// it has deleted the segment, or cut back a chunk that it could not write in
-// full.
+// passed reports whether what looks like damage is the doing of a running
+// Store: it has deleted the segment, or cut back a chunk that it could not
+// write in full.
 func (v *view) passed(e *spill.CorruptError) bool {
 	if errors.Is(e, fs.ErrNotExist) {
 		return true

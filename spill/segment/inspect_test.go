@@ -12,8 +12,8 @@ import (
 	"example.com/hopper/spill"
 )
 
-// writeSegment writes the segment of the items [first, end), each of 4 bytes, two
-// to a chunk.
+// writeSegment writes the segment of the items [first, end), each of 4 bytes,
+// two to a chunk.
 func writeSegment(t *testing.T, dir string, first, end uint64, seal bool, more string) string {
 	t.Helper()
 	const label = "test"
@@ -273,8 +273,8 @@ func TestSegmentsThatCanNotBeReadAreListedAndNotVerified(t *testing.T) {
 	}
 }
 
-// TestADirectoryInUseCanBeLookedAt looks at the directory of a store that writes
-// and deletes: nothing of that is damage.
+// TestADirectoryInUseCanBeLookedAt looks at the directory of a store that
+// writes and deletes: nothing of that is damage.
 func TestADirectoryInUseCanBeLookedAt(t *testing.T) {
 	dir := t.TempDir()
 	s := New(Config{Dir: dir, MaxBytes: -1, SegmentSize: 2 << 10})

@@ -4,8 +4,13 @@ package segment
 
 import "os"
 
-// lockDir locks the directory itself, so that no file is needed.
-func lockDir(dir string) (*lock, error) {
+// A dirLock is a lock on the directory itself, so that no file is needed.
+type dirLock struct{ f *os.File }
+
+func (l dirLock) release() error { return unlock(l.f) }
+func (l dirLock) unlock() error  { return unlock(l.f) }
+
+func lockDir(dir string) (lock, error) {
 	d, err := os.Open(dir)
 	if err != nil {
 		return nil, err
@@ -15,5 +20,5 @@ func lockDir(dir string) (*lock, error) {
 		d.Close()
 		return nil, lockError(dir, err)
 	}
-	return &lock{f: d}, nil
+	return dirLock{d}, nil
 }

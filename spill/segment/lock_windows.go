@@ -18,10 +18,13 @@ func tryLock(f *os.File) error {
 	return err
 }
 
+// unlock closes the file, and the lock goes with it: no child process has it.
+func unlock(f *os.File) error { return f.Close() }
+
 // release closes the marker first, since no open file can be removed. Another
 // store may have it open by then: it stays.
-func (l *lock) release() error {
-	err := l.f.Close()
-	os.Remove(l.f.Name())
+func (m marker) release() error {
+	err := unlock(m.f)
+	os.Remove(m.f.Name())
 	return err
 }

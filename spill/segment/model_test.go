@@ -11,8 +11,8 @@ import (
 	"example.com/hopper/spill"
 )
 
-// A model drives a store the way a log does, beside a plain list of what it must
-// give back.
+// A model drives a store the way a log does, beside a plain list of what it
+// must give back.
 type model struct {
 	t     *testing.T
 	bench *bench
@@ -163,8 +163,8 @@ func (m *model) read(n int) {
 	}
 }
 
-// lose takes out the items that a report says are lost, the next of which is the
-// ith.
+// lose takes out the items that a report says are lost, the next of which is
+// the ith.
 func (m *model) lose(e *spill.CorruptError, i int) {
 	m.t.Helper()
 	if !errors.Is(e, spill.ErrCorrupt) || e.Path == "" || !m.hit {

@@ -48,11 +48,11 @@ func (r *reader) read(seq uint64, from spill.Position, buf []byte) (spill.Extent
 	case !ok:
 		return spill.Extent{}, fmt.Errorf("spill: no items are stored from %d on", seq)
 	case p.seg == nil:
-		return spill.Extent{First: p.gap.first, At: p.gap.at, Err: p.gap.why, End: p.end}, nil
+		return spill.Extent{First: p.first, At: p.gap.at, Err: p.gap.why, End: p.end}, nil
 	}
 
 	ext, err := r.readSegment(p, seq, from, buf)
-	ext.First = p.seg.first
+	ext.First = p.first
 	ext.Stored = p.seg.stored
 	if ext.End != 0 {
 		r.mark = bookmark{p.seg, ext.End - 1, p.size}
@@ -122,7 +122,7 @@ func (r *reader) open(s *segment) (file, error) {
 	}
 	r.drop()
 
-	f, err := r.index.hold(s, r.fs)
+	f, err := r.index.openFile(s, r.fs)
 	if err == nil {
 		r.cur = s
 	}
@@ -141,7 +141,7 @@ func (r *reader) retain(s *segment, err error) {
 // drop closes the file that was read last.
 func (r *reader) drop() {
 	if r.cur != nil {
-		r.index.release(r.cur)
+		r.index.closeFile(r.cur)
 		r.cur = nil
 	}
 }
@@ -165,18 +165,17 @@ func (r *reader) disarm() {
 	}
 }
 
-// expire closes the file, if it is not being read right now: then the timer is
-// set again.
+// expire closes the file. If it is being read right now, the next read opens it
+// again.
 func (r *reader) expire() {
 	defer r.fired.Done()
-	if r.mu.TryLock() {
-		r.drop()
-		r.mu.Unlock()
-	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.drop()
 }
 
-// letGo closes the file if it is that of a segment that is gone. A read that is
-// under way leaves it soon.
+// letGo closes the file if it is that of a segment that is gone. It does not
+// wait for a read that is under way: the timer closes what that leaves open.
 func (r *reader) letGo(gone []*segment) {
 	if !r.mu.TryLock() {
 		return
@@ -205,8 +204,8 @@ type ioError struct{ error }
 func (e ioError) Unwrap() error { return e.error }
 
 // readChunks reads whole chunks from off on into buf, as many as fit, with a
-// single read. Readable data ends at limit. The error says why there is not even
-// one: io.EOF at the limit, an ioError, or what is wrong with the data.
+// single read. Readable data ends at limit. The error says why there is not
+// even one: io.EOF at the limit, an ioError, or what is wrong with the data.
 func readChunks(f file, buf []byte, off, limit int64) (chunks []byte, err error) {
 	if off >= limit {
 		return nil, io.EOF
@@ -223,8 +222,8 @@ func readChunks(f file, buf []byte, off, limit int64) (chunks []byte, err error)
 	return nil, why
 }
 
-// wholeChunks returns the length of the chunks that b begins with, and why there
-// are no more.
+// wholeChunks returns the length of the chunks that b begins with, and why
+// there are no more.
 func wholeChunks(b []byte) (n int, err error) {
 	for {
 		size, err := spill.ChunkLen(b[n:])

@@ -395,3 +395,25 @@ func TestReadsAndWritesAtOnceMeetNoRace(t *testing.T) {
 		t.Error(fmt.Sprint(d.read, d.lost))
 	}
 }
+
+func TestAFileIsClosedThoughItsTimerHasMetAnother(t *testing.T) {
+	b := newBench(t, unlimited)
+	b.put(60, 5)
+	b.read(0, spill.Position{}, spill.MaxChunk)
+
+	r := &b.store.reader
+	r.mu.Lock() // as letGo does
+	r.disarm()
+	r.fired.Add(1)
+	expired := make(chan struct{})
+	go func() {
+		defer close(expired)
+		r.expire()
+	}()
+	time.Sleep(10 * time.Millisecond)
+	r.mu.Unlock()
+	<-expired
+	if n := b.disk.open(); n != 1 {
+		t.Errorf("%d files are open", n)
+	}
+}

@@ -27,7 +27,7 @@ type plan struct {
 
 	receipt *receipt // the one that counts, or nil
 	opened  bool     // it is marked as opened already
-	extra   []string // names of the others, left by a crash while one replaced another
+	extra   []string // names of other receipts and marks, which are to go
 
 	crashed  bool
 	repeated uint64
@@ -65,34 +65,32 @@ func (f *found) plan(dir string) *plan {
 	return p
 }
 
-// chooseReceipt picks the receipt that counts.
+// chooseReceipt picks the receipt that counts: the newest one, which begins
+// later, or where the other does and goes further.
 func (p *plan) chooseReceipt(f *found) (r receipt) {
 	if len(f.receipts) > 0 {
 		r = slices.MaxFunc(f.receipts, func(a, b receipt) int {
-			return cmp.Compare(a.next, b.next)
+			return cmp.Or(cmp.Compare(a.next, b.next), cmp.Compare(a.end, b.end))
 		})
 		p.receipt = &r
 	}
 
-	for _, x := range f.receipts {
-		if x != r {
-			p.extra = append(p.extra, x.name())
-		}
-	}
-	for _, x := range f.opened {
-		if p.receipt != nil && x == r {
+	for _, name := range f.marks {
+		switch {
+		case p.receipt != nil && name == r.name():
+		case p.receipt != nil && name == r.openedName():
 			p.opened = true
-		} else {
-			p.extra = append(p.extra, x.openedName())
+		default:
+			p.extra = append(p.extra, name)
 		}
 	}
 	return r
 }
 
-// firstLeft returns the number of the first item that was left when nothing tells
-// but the first segment: its own, or that of an empty file which it follows. Of
-// that all has been cut off, since it would have been deleted had its items been
-// done.
+// firstLeft returns the number of the first item that was left when nothing
+// tells but the first segment: its own, or that of an empty file which it
+// follows. Of that all has been cut off, since it would have been deleted had
+// its items been done.
 func (c *candidate) firstLeft(dead []*candidate, next uint64) uint64 {
 	first := c.seg.first
 	for _, d := range dead {
@@ -104,8 +102,8 @@ func (c *candidate) firstLeft(dead []*candidate, next uint64) uint64 {
 }
 
 // closedBehind reports whether the log was closed after it had appended the
-// segment. An empty receipt vouches for no item, but for the Close that could not
-// store them all.
+// segment. An empty receipt vouches for no item, but for the Close that could
+// not store them all.
 func (p *plan) closedBehind(s *segment) bool {
 	r := p.receipt
 	return r != nil && !p.opened && (r.next == r.end || max(s.end, s.first+1) <= r.end)
@@ -120,10 +118,13 @@ func (p *plan) arrange(dir string, live, dead []*candidate, vouched receipt) {
 	for i, c := range live {
 		s := c.seg
 		c.correctGuess(live[i+1:], vouched)
+
+		// Items in front of this segment are known to have been there as far as
+		// it follows them, or the receipt vouches for them.
 		until := max(min(c.header.follows, s.first), min(s.first, vouched.end))
 		p.miss(until, last, dead, dir)
 
-		s.loose = !c.sealed || i == len(live)-1
+		s.loose = p.crashed
 		c.note(vouched)
 		p.segments = append(p.segments, s)
 		if s.end > p.end {
@@ -135,8 +136,8 @@ func (p *plan) arrange(dir string, live, dead []*candidate, vouched receipt) {
 	p.miss(vouched.end, last, dead, dir)
 }
 
-// correctGuess takes back a guess if the store went on elsewhere, so that nothing
-// was there.
+// correctGuess takes back the guess that an item was there (rule 2) if the
+// store went on elsewhere, so that none was.
 func (c *candidate) correctGuess(later []*candidate, vouched receipt) {
 	if !c.guessed {
 		return
@@ -162,8 +163,9 @@ func (c *candidate) note(vouched receipt) {
 	}
 }
 
-// miss adds a gap up to the item until, if there is one. Where a segment in front
-// of it, or an empty one in its place, seems to be cut off, the gap is there.
+// miss adds a gap up to the item until, if there is one. Where a segment in
+// front of it, or an empty one in its place, seems to be cut off, the gap is
+// there.
 func (p *plan) miss(until uint64, before *candidate, dead []*candidate, dir string) {
 	if until <= p.end {
 		return
@@ -199,10 +201,10 @@ func (s *Store) recover(label string, keep bool) (spill.Range, error) {
 
 	for _, n := range append(got.nobodys, got.retained...) {
 		s.dir.log.Warn("spill: not a segment of this log: left alone",
-			"path", n.path, "error", n.err)
+			"path", n.path, "error", n.why)
 	}
 	if len(got.unreadable) > 0 {
-		return spill.Range{}, refusal(got.unreadable[0].err)
+		return spill.Range{}, explain(got.unreadable[0].why)
 	}
 	if !keep {
 		return spill.Range{}, s.discard(got)
@@ -210,26 +212,17 @@ func (s *Store) recover(label string, keep bool) (spill.Range, error) {
 	return s.adopt(got.plan(s.dir.path)), nil
 }
 
-// refusal is the error of Open for a segment that can't be read.
-func refusal(err error) error {
-	if errors.Is(err, spill.ErrVersion) || errors.As(err, new(*spill.LabelError)) {
-		return err
-	}
-	return explain(err)
-}
-
 // adopt carries out a plan.
 func (s *Store) adopt(p *plan) spill.Range {
 	for _, name := range p.extra {
-		s.dir.fs.Remove(s.dir.join(name))
+		s.dir.remove(s.dir.join(name)) // or the next store does
 	}
 	if err := s.trash.useReceipt(p.receipt); err != nil {
 		s.dir.log.Warn("spill: the next log may not notice if this process is killed",
 			"dir", s.dir.path, "error", err)
 	}
 	for _, seg := range slices.Concat(p.segments, p.dead) {
-		s.usage.bytes.Add(seg.disk)
-		s.usage.segments.Add(1)
+		s.usage.add(seg)
 	}
 
 	s.index.set(p.segments, p.gaps)
@@ -274,14 +267,12 @@ func (s *Store) discard(got found) error {
 			"dir", s.dir.path, "segments", len(got.segments), "items", items)
 	}
 	var errs error
-	for _, r := range got.receipts { // they vouch for nothing
-		errs = errors.Join(errs, s.dir.fs.Remove(s.dir.join(r.name())))
-	}
-	for _, r := range got.opened {
-		errs = errors.Join(errs, s.dir.fs.Remove(s.dir.join(r.openedName())))
+	remove := func(path string) { errs = errors.Join(errs, s.dir.remove(path)) }
+	for _, name := range got.marks { // the receipts vouch for nothing
+		remove(s.dir.join(name))
 	}
 	for _, c := range got.segments {
-		errs = errors.Join(errs, s.dir.fs.Remove(c.seg.path))
+		remove(c.seg.path)
 	}
 	return explain(errs)
 }

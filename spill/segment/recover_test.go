@@ -531,3 +531,165 @@ func TestAnUnfinishedSegmentIsDeleted(t *testing.T) {
 		b.close(5)
 	}
 }
+
+func TestAMarkWithoutItsSegmentHidesNothing(t *testing.T) { // R6
+	b := newBench(t, unlimited)
+	b.put(60, 5)
+	b.reopen(0)
+	b.disk.fail(fault{kind: "read", times: 1, err: syscall.EIO})
+	if d := b.drainFrom(0); len(d.lost) != 1 {
+		t.Fatalf("lost %v", d.lost)
+	}
+	b.reopen(60)
+	salvaged := b.paths()[0]
+	mark := filepath.Join(b.cfg.Dir, retainedName(salvaged))
+	delete(b.disk.files, salvaged) // as the message tells the user to
+
+	// A store that is using the directory does not take the name.
+	if b.seq = firstOf(salvaged); b.found.End > b.seq {
+		t.Fatalf("%+v", b.found)
+	}
+	b.put(10, 5)
+	if b.disk.files[salvaged] != nil || b.disk.files[mark] == nil {
+		t.Errorf("%v", b.disk.names())
+	}
+	b.reopen(0)
+	if b.found.Items != 10 || b.found.Crashed || b.disk.files[mark] != nil {
+		t.Errorf("%+v: %v", b.found, b.disk.names())
+	}
+	if d := b.drain(b.found, testItem); d.items() != 10 || len(d.lost) > 0 {
+		t.Errorf("read %v, lost %v", d.read, d.lost)
+	}
+	b.close(b.seq)
+
+	// Neither does the mark stay for the next one.
+	b.disk.files[mark] = &inode{}
+	must(t, b.tryOpen(false))
+	must(t, b.store.Close(t.Context(), false, 0, 0))
+	if diff := cmp.Diff([]string{}, b.disk.names()); diff != "" {
+		t.Errorf("left: %s", diff)
+	}
+}
+
+func TestANameWithAMarkIsTaken(t *testing.T) { // R6
+	for _, strange := range []error{nil, syscall.ELOOP} {
+		b := newBench(t, unlimited)
+		mark := filepath.Join(b.cfg.Dir, retainedName(segmentName(0)))
+		b.disk.files[mark] = &inode{strange: strange}
+		b.disk.fail(fault{kind: "open", times: 1, err: syscall.EMFILE})
+		if err := b.tryPut(5); !errors.Is(err, syscall.EMFILE) || !namesLimit(err) {
+			t.Errorf("Append: %v", err)
+		}
+		b.put(5, 5)
+		if diff := cmp.Diff([]string{filepath.Base(mark), segmentName(1)},
+			b.disk.names()); diff != "" {
+			t.Errorf("-want +got:\n%s", diff)
+		}
+		b.wants(0, [2]uint64{0, 5})
+	}
+}
+
+func TestOfTwoReceiptsTheNewerCounts(t *testing.T) { // R13
+	for _, old := range []receipt{{0, 5}, {0, 0}} {
+		b := newBench(t, unlimited)
+		b.put(5, 5)
+		b.reopen(0)
+		b.put(5, 5)
+		b.close(0)
+		for _, name := range []string{old.name(), old.openedName()} { // as if it was replaced just now
+			b.disk.files[filepath.Join(b.cfg.Dir, name)] = &inode{}
+		}
+
+		b.open()
+		if r := b.found; r.Crashed || r.Repeated > 0 || r.Items != 10 {
+			t.Errorf("%v: %+v", old, r)
+		}
+		if diff := cmp.Diff([]string{receipt{0, 10}.name(), receipt{0, 10}.openedName(),
+			segmentName(0), segmentName(5)}, b.disk.names()); diff != "" {
+			t.Errorf("-want +got:\n%s", diff)
+		}
+		delete(b.disk.files, filepath.Join(b.cfg.Dir, segmentName(5))) // it vouches for this
+		b.kill()
+		if d := b.drain(b.found, testItem); d.losses() != 5 {
+			t.Errorf("read %v, lost %v", d.read, d.lost)
+		}
+	}
+}
+
+// syncedWhole checks that all segments survive a power cut.
+func (b *bench) syncedWhole() {
+	b.t.Helper()
+	for _, path := range b.paths() {
+		if f := b.disk.files[path]; f.synced != len(f.data) {
+			b.t.Errorf("%s: %d of %d bytes are synced", path, f.synced, len(f.data))
+		}
+		if b.disk.durable[path] != b.disk.files[path] {
+			b.t.Errorf("%s is not in the directory", path)
+		}
+	}
+}
+
+func TestCloseSyncsWhatHasEndedWithoutASeal(t *testing.T) { // R10
+	for _, tt := range []struct {
+		name string
+		end  func(b *bench)
+	}{
+		{"a write that can't be cut back", func(b *bench) {
+			b.disk.fail(fault{kind: "write", times: 1, err: syscall.EIO, short: true})
+			b.disk.fail(fault{kind: "truncate", times: 1, err: syscall.EIO})
+			if b.tryPut(5) == nil {
+				b.t.Error("no error")
+			}
+		}},
+		{"somebody adds to the file", func(b *bench) {
+			_, f := b.disk.only(b.t)
+			f.data = append(f.data, make([]byte, 100)...)
+		}},
+		{"no room for the footer", func(b *bench) {
+			b.disk.fail(fault{kind: "write", times: 1, err: syscall.ENOSPC})
+			b.store.writer.seal()
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			for seed := range uint64(10) {
+				b := newBench(t, unlimited)
+				b.put(5, 5)
+				tt.end(b)
+				b.put(5, 5)
+				b.close(0)
+				b.syncedWhole()
+				b.mount.crash(rand.New(rand.NewPCG(seed, 2)))
+				b.open()
+				if d := b.drainFrom(0); d.items() != 10 || d.losses() > 0 {
+					t.Fatalf("read %v, lost %v", d.read, d.lost)
+				}
+				b.close(10)
+			}
+		})
+	}
+}
+
+func TestCloseSyncsWhatALogHasLeftThatWasNotToKeep(t *testing.T) { // R10
+	b := newBench(t, unlimited)
+	b.close(0)
+	must(t, b.tryOpen(false))
+	b.put(60, 5)
+	b.abort()
+	b.open()
+	b.close(0)
+	b.syncedWhole()
+}
+
+func TestCloseSyncsNothingTwice(t *testing.T) {
+	b := newBench(t, unlimited)
+	b.put(60, 5)
+	b.close(0)
+	if n := b.disk.operations("sync"); n != len(b.paths()) {
+		t.Errorf("%d syncs of %d segments", n, len(b.paths()))
+	}
+	b.open()
+	b.close(0)
+	if n := b.disk.operations("sync"); n != len(b.paths()) {
+		t.Errorf("%d syncs of %d segments", n, len(b.paths()))
+	}
+}

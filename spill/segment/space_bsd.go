@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// freeSpace returns the free and the whole space of dir's file system, in bytes.
-// The f_bsize of BSD's statfs(2) is what statvfs(3) calls f_frsize. What
+// freeSpace returns the free and the whole space of dir's file system, in
+// bytes. The f_bsize of BSD's statfs(2) is what statvfs(3) calls f_frsize. What
 // is available can be less than nothing, to a user who may not use the reserve.
 func freeSpace(dir string) (avail, total int64, err error) {
 	var st unix.Statfs_t

@@ -6,9 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// freeSpace returns the free and the whole space of dir's file system, in bytes.
-// statfs(2) counts in fragments, f_frsize, which FUSE and virtiofs let differ
-// from f_bsize, the best size of a transfer.
+// freeSpace returns the free and the whole space of dir's file system, in
+// bytes. statfs(2) counts in fragments, f_frsize, which FUSE and virtiofs let
+// differ from f_bsize, the best size of a transfer.
 func freeSpace(dir string) (avail, total int64, err error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// freeSpace returns the free and the whole space of dir's file system, in bytes.
-// statvfs(2) counts in fragments, f_frsize.
+// freeSpace returns the free and the whole space of dir's file system, in
+// bytes. statvfs(2) counts in fragments, f_frsize.
 func freeSpace(dir string) (avail, total int64, err error) {
 	var st unix.Statvfs_t
 	if err := unix.Statvfs(dir, &st); err != nil {

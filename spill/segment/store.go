@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"path/filepath"
+	"slices"
 	"sync/atomic"
 
 	"example.com/hopper/spill"
@@ -21,8 +24,8 @@ const (
 const minSegmentSize = 64 << 10
 
 var (
-	// ErrMaxBytes says that the segments are as large as they may be. It matches
-	// [spill.ErrFull].
+	// ErrMaxBytes says that the segments are as large as they may be. It
+	// matches [spill.ErrFull].
 	ErrMaxBytes = fmt.Errorf("%w: the segments are as large as they may be", spill.ErrFull)
 
 	// ErrKeepFree says that what is free on the file system is to be left to
@@ -30,7 +33,10 @@ var (
 	ErrKeepFree = fmt.Errorf("%w: the rest of the file system is left to others", spill.ErrFull)
 )
 
-var errTemporary = errors.New("spill: no items can be left in a temporary directory: name another")
+var (
+	errTemporary = errors.New("spill: no items can be left in a temporary directory: name another")
+	errNotOpen   = errors.New("spill: the store is not open")
+)
 
 // Config says where and how a Store keeps its segments.
 type Config struct {
@@ -39,17 +45,17 @@ type Config struct {
 	// Append and removes it when it is done; nothing can be left in that.
 	Dir string
 
-	// SegmentSize is the size in bytes at which a segment is sealed and the next
-	// one begins. If it is 0 or less it is DefaultSegmentSize, or a quarter of
-	// MaxBytes or a sixteenth of the file system where that is less.
+	// SegmentSize is the size in bytes at which a segment is sealed and the
+	// next one begins. If it is 0 or less it is DefaultSegmentSize, or a
+	// quarter of MaxBytes or a sixteenth of the file system where that is less.
 	SegmentSize int64
 
 	// MaxBytes limits the size of all segments together, in bytes: 0 refuses
 	// everything. If it is negative there is no limit.
 	MaxBytes int64
 
-	// KeepFree is the space of the file system that is left to others, in bytes.
-	// If it is 0 there is no such space. If it is negative it is
+	// KeepFree is the space of the file system that is left to others, in
+	// bytes. If it is 0 there is no such space. If it is negative it is
 	// DefaultKeepFree, or a twentieth of the file system where that is less.
 	KeepFree int64
 
@@ -61,6 +67,7 @@ type Config struct {
 // [spill.Store].
 type Store struct {
 	cfg   Config
+	phase atomic.Int32
 	usage usage
 
 	dir    directory
@@ -72,10 +79,27 @@ type Store struct {
 
 var _ spill.Store = (*Store)(nil)
 
+// The phases of a store.
+const (
+	unopened = iota
+	inUse
+	ended
+)
+
 // usage is what a store takes. All of it may be read at any time.
 type usage struct {
 	bytes    atomic.Int64
 	segments atomic.Int64
+}
+
+func (u *usage) add(s *segment) {
+	u.bytes.Add(s.disk)
+	u.segments.Add(1)
+}
+
+func (u *usage) drop(s *segment) {
+	u.bytes.Add(-s.disk)
+	u.segments.Add(-1)
 }
 
 // New returns a Store that is yet to be opened. It does nothing else.
@@ -88,10 +112,10 @@ func newStore(cfg Config, fs fsys) *Store {
 
 	s := &Store{cfg: cfg}
 	s.dir = directory{fs: fs, log: cfg.Logger, temporary: cfg.Dir == ""}
-	s.trash = trash{fs: fs, dir: &s.dir, index: &s.index, usage: &s.usage}
+	s.trash = trash{dir: &s.dir, index: &s.index, usage: &s.usage}
 	s.reader = reader{fs: fs, index: &s.index}
 	s.writer = writer{
-		fs: fs, log: cfg.Logger, dir: &s.dir, index: &s.index, trash: &s.trash, usage: &s.usage,
+		log: cfg.Logger, dir: &s.dir, index: &s.index, trash: &s.trash, usage: &s.usage,
 		limits: limits{segment: cfg.SegmentSize, max: cfg.MaxBytes, keepFree: cfg.KeepFree},
 	}
 	s.index.set(nil, nil)
@@ -99,35 +123,47 @@ func newStore(cfg Config, fs fsys) *Store {
 	return s
 }
 
-// Open implements [spill.Store]. It makes and locks the directory and finds what
-// an earlier store has left in it; of a temporary directory there is nothing yet.
-func (s *Store) Open(_ context.Context, label string, keep bool) (spill.Range, error) {
-	if len(label) > maxLabel {
-		label = label[:maxLabel]
+// Open implements [spill.Store]. It makes and locks the directory and finds
+// what an earlier store has left in it; of a temporary directory there is
+// nothing yet. A Store can be opened once; one whose Open has failed, again.
+func (s *Store) Open(_ context.Context, label string, keep bool) (found spill.Range, err error) {
+	if !s.phase.CompareAndSwap(unopened, inUse) {
+		return found, fmt.Errorf("%w: a store can be opened once: make another", spill.ErrLocked)
 	}
+	if found, err = s.open(label, keep); err != nil {
+		s.phase.Store(unopened)
+	}
+	return found, err
+}
+
+func (s *Store) open(label string, keep bool) (found spill.Range, err error) {
+	switch {
+	case len(label) > maxLabel:
+		return found, fmt.Errorf("spill: a label of %d bytes is too long: shorten it to %d",
+			len(label), maxLabel)
+	case keep && s.dir.temporary:
+		return found, errTemporary
+	}
+
 	s.writer.label, s.writer.kept, s.dir.durable = label, keep, keep
-
 	if s.dir.temporary {
-		if keep {
-			return spill.Range{}, errTemporary
-		}
-		return spill.Range{}, nil
+		return found, nil
 	}
-
 	if err := s.dir.open(s.cfg.Dir); err != nil {
-		return spill.Range{}, err
+		return found, err
 	}
-	found, err := s.recover(label, keep)
-	if err != nil {
+	if found, err = s.recover(label, keep); err != nil {
 		s.dir.giveUp()
-		return spill.Range{}, err
 	}
-	return found, nil
+	return found, err
 }
 
 // Append implements [spill.Store]. It writes each batch to the active segment,
 // with one write or, where it has several chunks, one for each.
 func (s *Store) Append(ctx context.Context, batches []*spill.Batch) (stored int, err error) {
+	if s.phase.Load() != inUse {
+		return 0, errNotOpen
+	}
 	return s.writer.append(ctx, batches)
 }
 
@@ -135,12 +171,18 @@ func (s *Store) Append(ctx context.Context, batches []*spill.Batch) (stored int,
 func (s *Store) Read(
 	_ context.Context, seq uint64, from spill.Position, buf []byte,
 ) (spill.Extent, error) {
+	if s.phase.Load() != inUse {
+		return spill.Extent{}, errNotOpen
+	}
 	return s.reader.read(seq, from, buf)
 }
 
 // Trim implements [spill.Store]. It deletes the segments that hold no other
 // items, the active one included, and a temporary directory with the last one.
 func (s *Store) Trim(_ context.Context, acked uint64) error {
+	if s.phase.Load() != inUse {
+		return errNotOpen
+	}
 	err := s.trim(acked)
 	if s.dir.temporary && err == nil && s.usage.segments.Load() == 0 {
 		err = s.dir.close(true)
@@ -173,10 +215,13 @@ func (s *Store) Usage() spill.Usage {
 	}
 }
 
-// Close implements [spill.Store]. What is left is sealed and synced, also what a
-// killed predecessor has left; a receipt makes the next store begin at the very
-// item, and notice if anything is gone by then.
+// Close implements [spill.Store]. What is left is sealed and synced, also what
+// a killed predecessor has left; a receipt makes the next store begin at the
+// very item, and notice if anything is gone by then.
 func (s *Store) Close(_ context.Context, keep bool, next, end uint64) error {
+	if !s.phase.CompareAndSwap(inUse, ended) {
+		return errNotOpen
+	}
 	s.reader.close()
 	if s.dir.path == "" { // a temporary one that is not there
 		return nil
@@ -200,16 +245,20 @@ func (s *Store) deleteAll() error {
 	return errs
 }
 
-// leave makes durable what is left from next on.
+// leave makes durable what is left from next on, and vouches for it, or for
+// nothing where items are missing or it can't tell.
 func (s *Store) leave(next, end uint64) error {
 	errs := s.trim(next)
+	if err := s.missing(next); err != nil {
+		errs, end = errors.Join(errs, err), next
+	}
 	for _, seg := range s.index.all() {
 		errs = errors.Join(errs, s.secure(seg))
 	}
 
 	left := receipt{next, max(next, min(end, s.index.reach(next)))}
 	switch {
-	case next < s.writer.last || len(s.trash.doomed) > 0:
+	case s.index.count(next) > 0 || len(s.trash.doomed) > 0:
 		if err := s.trash.writeReceipt(left); err != nil {
 			err = fmt.Errorf("write receipt: some items will come twice: %w", err)
 			errs = errors.Join(errs, err)
@@ -220,8 +269,54 @@ func (s *Store) leave(next, end uint64) error {
 	return errs
 }
 
-// secure syncs a segment that an earlier process has left, and reports whether
-// one can't be relied on.
+// missing takes segments whose files are gone out of the index, and reports the
+// items from next on that have gone with them.
+func (s *Store) missing(next uint64) error {
+	names, err := s.dir.list()
+	all := errors.Is(err, fs.ErrNotExist)
+	if err != nil && !all {
+		return explain(fmt.Errorf("look for the segments: %w", err))
+	}
+
+	before := s.index.count(next)
+	oldest, _ := s.index.find(next)
+	var path string
+	var first uint64
+	for _, seg := range slices.Backward(s.index.all()) {
+		if _, ok := slices.BinarySearch(names, filepath.Base(seg.path)); !ok {
+			s.index.remove(seg)
+			s.usage.drop(seg)
+			path, first = seg.path, seg.first
+		}
+	}
+	if all { // and nobody can tell of earlier losses any more
+		s.index.set(nil, nil)
+		path, first = s.dir.path, oldest.first
+	}
+
+	if gone := before - s.index.count(next); gone > 0 {
+		return goneError{&spill.CorruptError{
+			Path: path, First: max(first, next), Items: gone, Err: errGone,
+		}}
+	}
+	return nil
+}
+
+var errGone = fmt.Errorf("removed by another program: %w", fs.ErrNotExist)
+
+// A goneError says that segments are gone. Those that are left may stand
+// between them, so that it does not tell the number of the last item.
+type goneError struct{ lost *spill.CorruptError }
+
+func (e goneError) Error() string {
+	return fmt.Sprintf("spill: %s is gone, %d items from %d on are lost: "+
+		"let no other program remove files there", e.lost.Path, e.lost.Items, e.lost.First)
+}
+
+func (e goneError) Unwrap() error { return e.lost }
+
+// secure syncs a segment that is yet to be, and reports whether one can't be
+// relied on.
 func (s *Store) secure(seg *segment) error {
 	if !seg.loose || s.index.retained(seg) {
 		return seg.unsafe

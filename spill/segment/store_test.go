@@ -249,11 +249,22 @@ func (b *bench) wants(next uint64, ranges ...[2]uint64) {
 // paths returns the segments, in their order.
 func (b *bench) paths() (paths []string) {
 	for _, name := range b.disk.names() {
-		if _, ok, _ := parseSegmentName(name); ok {
+		if isSegment(name) {
 			paths = append(paths, filepath.Join(b.cfg.Dir, name))
 		}
 	}
 	return paths
+}
+
+func isSegment(name string) bool {
+	ext, _, err := parseName(name)
+	return ext == segmentExt && err == nil
+}
+
+// firstOf returns the number in the name of a segment.
+func firstOf(path string) uint64 {
+	_, n, _ := parseName(filepath.Base(path))
+	return n.next
 }
 
 func (b *bench) hasReceipt() bool {
@@ -314,7 +325,7 @@ func (m *medium) crash(spill.Store) { m.dir = copyDir(m.t, m.dir) }
 
 func (m *medium) segments() (paths []string) {
 	for _, name := range listDir(m.t, m.dir) {
-		if _, ok, _ := parseSegmentName(name); ok {
+		if isSegment(name) {
 			paths = append(paths, filepath.Join(m.dir, name))
 		}
 	}
@@ -389,5 +400,141 @@ func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestAStoreIsOpenedOnce(t *testing.T) { // R37
+	cfg := Config{Dir: filepath.Join(t.TempDir(), "log"), MaxBytes: -1}
+	s := New(cfg)
+	_, err := s.Open(t.Context(), "test", true)
+	must(t, err)
+	s.mustAppend(t, 0, 5)
+	before := listDir(t, cfg.Dir)
+
+	for _, keep := range []bool{true, false} {
+		if r, err := s.Open(t.Context(), "other", keep); !errors.Is(err, spill.ErrLocked) ||
+			r != (spill.Range{}) {
+			t.Errorf("second Open: %+v, %v", r, err)
+		}
+	}
+	if _, err := New(cfg).Open(t.Context(), "test", true); !errors.Is(err, spill.ErrLocked) {
+		t.Errorf("the lock is gone: %v", err)
+	}
+	if diff := cmp.Diff(before, listDir(t, cfg.Dir)); diff != "" {
+		t.Errorf("-before +after:\n%s", diff)
+	}
+	s.mustAppend(t, 5, 5)
+	must(t, s.Close(t.Context(), true, 0, 10))
+	if _, err := s.Open(t.Context(), "test", true); !errors.Is(err, spill.ErrLocked) {
+		t.Errorf("Open after Close: %v", err)
+	}
+	s = New(cfg)
+	r, err := s.Open(t.Context(), "test", true)
+	if err != nil || r.Items != 10 || r.Crashed {
+		t.Errorf("%+v, %v", r, err)
+	}
+	must(t, s.Close(t.Context(), true, 10, 10))
+}
+
+func TestAFailedOpenCanBeRepeated(t *testing.T) { // R37
+	cfg := Config{Dir: filepath.Join(t.TempDir(), "a", "log"), MaxBytes: -1}
+	first, second := New(cfg), New(cfg)
+	_, err := first.Open(t.Context(), "test", true)
+	must(t, err)
+	if _, err := second.Open(t.Context(), "test", true); !errors.Is(err, spill.ErrLocked) {
+		t.Error(err)
+	}
+	must(t, first.Close(t.Context(), true, 0, 0))
+	must(t, os.RemoveAll(filepath.Dir(cfg.Dir)))
+	_, err = second.Open(t.Context(), "test", true)
+	must(t, err)
+	second.mustAppend(t, 0, 5)
+	must(t, second.Close(t.Context(), true, 0, 5))
+}
+
+func TestAFailedOpenLeavesNoDirectories(t *testing.T) {
+	parent := t.TempDir()
+	for _, what := range []fault{
+		{kind: "create", times: 1, err: syscall.EIO},
+		{kind: "list", times: 1, err: syscall.EIO},
+	} {
+		d := newDisk()
+		d.fail(what)
+		s := newStore(Config{Dir: filepath.Join(parent, "a", "b", "c"), MaxBytes: -1}, d.mount())
+		if _, err := s.Open(t.Context(), "test", true); !errors.Is(err, syscall.EIO) {
+			t.Errorf("Open: %v", err)
+		}
+		if diff := cmp.Diff([]string{}, listDir(t, parent)); diff != "" {
+			t.Errorf("%s: left: %s", what.kind, diff)
+		}
+	}
+
+	must(t, os.Mkdir(filepath.Join(parent, "a"), 0o700))
+	d := newDisk()
+	d.fail(fault{kind: "list", times: 1, err: syscall.EIO})
+	s := newStore(Config{Dir: filepath.Join(parent, "a", "b"), MaxBytes: -1}, d.mount())
+	if _, err := s.Open(t.Context(), "test", true); err == nil {
+		t.Error("no error")
+	}
+	if diff := cmp.Diff([]string{"a"}, listDir(t, parent)); diff != "" {
+		t.Errorf("what was there before (-want +got): %s", diff)
+	}
+}
+
+func TestCallsBeforeOpenAndAfterCloseAreRefused(t *testing.T) { // R37
+	check := func(when string, s *Store) {
+		t.Helper()
+		batch := spill.NewBatch("test", 0, []byte("x"))
+		if n, err := s.Append(t.Context(), []*spill.Batch{batch}); n != 0 || err != errNotOpen {
+			t.Errorf("%s: Append: %d, %v", when, n, err)
+		}
+		if _, err := s.Read(t.Context(), 0, spill.Position{}, readBuf()); err != errNotOpen {
+			t.Errorf("%s: Read: %v", when, err)
+		}
+		if err := s.Trim(t.Context(), 5); err != errNotOpen {
+			t.Errorf("%s: Trim: %v", when, err)
+		}
+		if err := s.Close(t.Context(), true, 0, 5); err != errNotOpen {
+			t.Errorf("%s: Close: %v", when, err)
+		}
+		s.Lift()
+		if u := s.Usage(); u.Segments > 1 {
+			t.Errorf("%s: %+v", when, u)
+		}
+	}
+
+	t.Setenv("TMPDIR", t.TempDir())
+	for _, dir := range []string{"", filepath.Join(t.TempDir(), "log")} {
+		s := New(Config{Dir: dir, MaxBytes: -1})
+		check("before Open", s)
+		_, err := s.Open(t.Context(), "test", dir != "")
+		must(t, err)
+		s.mustAppend(t, 0, 5)
+		must(t, s.Close(t.Context(), dir != "", 0, 5))
+		check("after Close", s)
+	}
+}
+
+func TestALabelIsNeverCut(t *testing.T) {
+	b := newBench(t, unlimited)
+	b.close(0)
+	b.label = strings.Repeat("l", maxLabel+1)
+	if err := b.tryOpen(true); err == nil || !strings.Contains(err.Error(), "16384") {
+		t.Errorf("Open: %v", err)
+	}
+
+	// What version 1 wrote with such a label carries the beginning of it.
+	b.label = b.label[:maxLabel]
+	b.open()
+	b.put(10, 10)
+	b.reopen(0)
+	b.wants(0, [2]uint64{0, 10})
+	path, f := b.disk.only(t)
+	dir := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(dir, filepath.Base(path)), f.data, 0o600))
+	for item, err := range Items(dir) {
+		if err != nil || !bytes.Equal(item.Bytes, testItem(item.Seq)) {
+			t.Fatal(item.Seq, err)
+		}
 	}
 }

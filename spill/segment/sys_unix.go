@@ -20,7 +20,8 @@ func openNoFollow(path string, mode int) (*os.File, error) {
 
 func syncDir(d *os.File) error { return d.Sync() }
 
-// isOwn reports whether the file belongs to the user that this process acts for.
+// isOwn reports whether the file belongs to the user that this process acts
+// for.
 func isOwn(fi os.FileInfo) bool {
 	st, ok := fi.Sys().(*syscall.Stat_t)
 	return ok && int(st.Uid) == os.Geteuid()
@@ -43,8 +44,8 @@ func checkWritable(dir string) error {
 	return nil
 }
 
-// noSpace reports whether err says that the file system, or the user's quota, is
-// full.
+// noSpace reports whether err says that the file system, or the user's quota,
+// is full.
 func noSpace(err error) bool {
 	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
 }

@@ -18,8 +18,8 @@ func openNoFollow(path string, mode int) (*os.File, error) {
 // syncDir does nothing: Windows has no fsync of a directory.
 func syncDir(*os.File) error { return nil }
 
-// isOwn takes every file for the user's own: each user has a temporary directory
-// to itself.
+// isOwn takes every file for the user's own: each user has a temporary
+// directory to itself.
 func isOwn(os.FileInfo) bool { return true }
 
 // checkWritable reports why files can't be made in dir. It makes and removes

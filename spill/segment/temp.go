@@ -8,8 +8,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-
-	"example.com/hopper/spill"
+	"time"
 )
 
 // tempPrefix begins the names of temporary directories. Each has a marker file,
@@ -19,8 +18,8 @@ const tempPrefix = "hopper-"
 
 // CheckTemp reports why no directory can be made in [os.TempDir], which a store
 // without a Dir needs at its first Append. It looks once in the life of the
-// process, and leaves nothing there. It does not block for long, and is safe for
-// concurrent use.
+// process, and leaves nothing there. It does not block for long, and is safe
+// for concurrent use.
 func CheckTemp() error { return checkTemp() }
 
 var checkTemp = sync.OnceValue(func() error {
@@ -29,6 +28,10 @@ var checkTemp = sync.OnceValue(func() error {
 	}
 	return nil
 })
+
+// emptyFor is how long an empty directory has been there that no process is
+// about to use.
+const emptyFor = time.Hour
 
 // swept says that this process has removed what others have left.
 var swept atomic.Bool
@@ -43,65 +46,60 @@ func (d *directory) makeTemp() error {
 		sweep(parent)
 	}
 
-	d.path, d.lock, err = newTemp(parent)
+	path, m, err := newTemp(parent)
 	if err != nil {
-		d.path = ""
 		return explain(fmt.Errorf("make a temporary directory: %w", err))
 	}
+	d.path, d.lock = path, m
 	d.tellMemory()
 	return nil
 }
 
 // newTemp makes a temporary directory, for its owner alone whatever the umask,
 // and locks its marker.
-func newTemp(parent string) (path string, l *lock, err error) {
+func newTemp(parent string) (path string, m marker, err error) {
 	const tries = 100
 	for range tries {
 		if path, err = os.MkdirTemp(parent, tempPrefix); err != nil {
-			return "", nil, err
+			return "", m, err
 		}
-		if l, err = markTemp(path); err == nil {
-			return path, l, nil
+		if m, err = markTemp(path); err == nil {
+			return path, m, nil
 		}
 
-		// Another process may have swept the directory away before it was locked:
-		// then the next one does.
+		// Another process may have swept the directory away before it was
+		// locked: then the next one does.
 		if !errors.Is(err, errStale) && !isLocked(err) && !errors.Is(err, os.ErrNotExist) {
-			return "", nil, err
+			return "", m, err
 		}
 	}
-	return "", nil, err
+	return "", m, err
 }
 
 // markTemp puts a locked marker into a new directory, or removes both.
-func markTemp(dir string) (l *lock, err error) {
+func markTemp(dir string) (m marker, err error) {
 	err = os.Chmod(dir, 0o700)
 	var f *os.File
 	if err == nil {
 		f, err = createPrivate(filepath.Join(dir, lockName))
 	}
 	if err == nil {
-		if l, err = lockMarker(f); err == nil {
-			return l, nil
+		if m, err = lockMarker(f); err == nil {
+			return m, nil
 		}
 		f.Close()
 		os.Remove(f.Name())
 	}
 	os.Remove(dir)
-	return nil, err
+	return m, err
 }
 
 // sweep removes the temporary directories that killed processes have left in
-// parent: those of this user that have a marker which nobody has locked. What
+// parent: those of this user that have a marker which nobody has locked, or
+// nothing at all, for so long that nobody is about to put a marker there. What
 // else is in them stays, and so do they.
 func sweep(parent string) {
-	d, err := os.Open(parent)
-	if err != nil {
-		return
-	}
-	names, _ := d.Readdirnames(-1)
-	d.Close()
-
+	names, _ := osFS{}.List(parent)
 	for _, name := range names {
 		if strings.HasPrefix(name, tempPrefix) {
 			sweepDir(filepath.Join(parent, name))
@@ -114,15 +112,19 @@ func sweepDir(dir string) {
 	if err != nil || !fi.IsDir() || !isOwn(fi) {
 		return
 	}
-	marker := filepath.Join(dir, lockName)
-	if fi, err := os.Lstat(marker); err != nil || !fi.Mode().IsRegular() || !isOwn(fi) {
+	if time.Since(fi.ModTime()) > emptyFor {
+		os.Remove(dir) // if it is empty
+	}
+
+	path := filepath.Join(dir, lockName)
+	if fi, err := os.Lstat(path); err != nil || !fi.Mode().IsRegular() || !isOwn(fi) {
 		return
 	}
-	f, err := openNoFollow(marker, os.O_RDWR)
+	f, err := openNoFollow(path, os.O_RDWR)
 	if err != nil {
 		return
 	}
-	l, err := lockMarker(f)
+	m, err := lockMarker(f)
 	if err != nil { // somebody uses it, or has just removed it
 		f.Close()
 		return
@@ -130,22 +132,10 @@ func sweepDir(dir string) {
 
 	names, _ := osFS{}.List(dir)
 	for _, name := range names {
-		if isOurs(name) {
+		if ext, _, err := parseName(name); err == nil && (ext == segmentExt || ext == retainedExt) {
 			os.Remove(filepath.Join(dir, name))
 		}
 	}
-	l.release()
+	m.release()
 	os.Remove(dir)
-}
-
-// isOurs reports whether a store without a name for its directory gives such
-// names to files.
-func isOurs(name string) bool {
-	_, segment, err := parseSegmentName(name)
-	if segment {
-		return err == nil
-	}
-	digits, mark := strings.CutSuffix(name, retainedExt)
-	_, number, err := parseSeq(digits, spill.MaxSeq)
-	return mark && number && err == nil
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -360,4 +361,57 @@ func TestCheckTempLeavesNothingBehind(t *testing.T) {
 		}
 	}
 	must(t, CheckTemp())
+}
+
+func TestAnEmptyTemporaryDirectoryIsSweptAfterAnHour(t *testing.T) {
+	parent := t.TempDir()
+	now := time.Now()
+	aged := func(age time.Duration, files ...string) string {
+		dir := leftover(t, parent, false, files...)
+		must(t, os.Chtimes(dir, now, now.Add(-age)))
+		return dir
+	}
+	young, old := aged(59*time.Minute), aged(61*time.Minute)
+	full := aged(2*time.Hour, segmentName(0))
+	marked := leftover(t, parent, true)
+	must(t, os.Chtimes(marked, now, now.Add(-2*time.Hour)))
+	m, err := lockMarkerFile(filepath.Join(marked, lockName))
+	must(t, err)
+	defer m.release()
+
+	sweep(parent)
+	for path, stays := range map[string]bool{young: true, old: false, full: true, marked: true} {
+		if exists(path) != stays {
+			t.Errorf("%s: stays %v", path, exists(path))
+		}
+	}
+}
+
+func TestATemporaryDirectoryRetainsNothing(t *testing.T) {
+	parent := t.TempDir()
+	t.Setenv("TMPDIR", parent)
+	for _, trim := range []bool{true, false} {
+		d := newDisk()
+		s := newStore(Config{MaxBytes: -1, SegmentSize: 1}, d.mount())
+		_, err := s.Open(t.Context(), "test", false)
+		must(t, err)
+		s.mustAppend(t, 0, 5)
+		s.mustAppend(t, 5, 5)
+		d.fail(fault{kind: "read", times: 1, err: syscall.EIO})
+		ext, err := s.Read(t.Context(), 0, spill.Position{}, readBuf())
+		if err != nil || !errors.Is(ext.Err, syscall.EIO) {
+			t.Fatalf("%+v, %v", ext, err)
+		}
+
+		if trim {
+			must(t, s.Trim(t.Context(), 10))
+			if names := append(d.names(), listDir(t, parent)...); len(names) > 0 {
+				t.Errorf("left by Trim: %v", names)
+			}
+		}
+		must(t, s.Close(t.Context(), false, 0, 0))
+		if names := append(d.names(), listDir(t, parent)...); len(names) > 0 {
+			t.Errorf("left by Close: %v", names)
+		}
+	}
 }

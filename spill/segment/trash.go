@@ -2,13 +2,13 @@ package segment
 
 import (
 	"errors"
+	"slices"
 	"sync/atomic"
 )
 
 // trash removes files that are not wanted any more. It belongs to the goroutine
 // that changes the store.
 type trash struct {
-	fs    fsys
 	dir   *directory
 	index *index
 	usage *usage
@@ -20,21 +20,21 @@ type trash struct {
 }
 
 // discard deletes a segment's file, or leaves it for the next time. One that
-// could not be read stays, with a mark that tells later stores to leave it alone.
+// could not be read stays, with a mark that tells later stores to leave it
+// alone, but not in a temporary directory, which nobody looks into again.
 func (t *trash) discard(s *segment) error {
 	var err error
-	if t.index.retained(s) {
+	if t.index.retained(s) && !t.dir.temporary {
 		err = t.dir.mark(retainedName(s.path))
 	} else {
-		err = ignoreMissing(t.fs.Remove(s.path))
+		err = t.dir.remove(s.path)
 	}
 	if err != nil {
 		t.doom(s)
 		return err
 	}
 
-	t.usage.bytes.Add(-s.disk)
-	t.usage.segments.Add(-1)
+	t.usage.drop(s)
 	return nil
 }
 
@@ -71,24 +71,20 @@ func (t *trash) empty() error {
 	return errors.Join(errs, t.dir.sync())
 }
 
-// dropReceipt removes the receipt if it vouches for one of the segments that are
-// to go. That is made durable first, so that it never vouches for what is no
-// longer there.
+// dropReceipt removes the receipt if it vouches for one of the segments that
+// are to go. That is made durable first, so that it never vouches for what is
+// no longer there.
 func (t *trash) dropReceipt(dead []*segment) error {
 	r := t.receipt
-	if r == nil {
+	vouches := func(s *segment) bool { return r.covers(s.first, s.end) }
+	if r == nil || !slices.ContainsFunc(dead, vouches) {
 		return nil
 	}
-	for _, s := range dead {
-		if r.covers(s.first, s.end) {
-			return t.removeReceipt()
-		}
-	}
-	return nil
+	return t.removeReceipt()
 }
 
-// useReceipt takes over the receipt that was found, if there is one, and marks it
-// as opened.
+// useReceipt takes over the receipt that was found, if there is one, and marks
+// it as opened.
 func (t *trash) useReceipt(r *receipt) error {
 	t.receipt = r
 	if r == nil {
@@ -97,27 +93,27 @@ func (t *trash) useReceipt(r *receipt) error {
 	return t.dir.mark(r.openedName())
 }
 
-// removeReceipt removes the receipt, and then its mark: without the mark it would
-// vouch for a clean stop.
+// removeReceipt removes the receipt, and then its mark: without the mark it
+// would vouch for a clean stop.
 func (t *trash) removeReceipt() error {
-	err := ignoreMissing(t.fs.Remove(t.dir.join(t.receipt.name())))
-	if err == nil {
-		err = t.dir.sync()
+	for _, name := range []string{t.receipt.name(), t.receipt.openedName()} {
+		err := t.dir.remove(t.dir.join(name))
+		if err == nil {
+			err = t.dir.sync()
+		}
+		if err != nil {
+			return err
+		}
 	}
-	if err == nil {
-		err = ignoreMissing(t.fs.Remove(t.dir.join(t.receipt.openedName())))
-	}
-	if err == nil {
-		t.receipt = nil
-	}
-	return err
+	t.receipt = nil
+	return nil
 }
 
 // writeReceipt puts r in the place of the receipt that is there.
 func (t *trash) writeReceipt(r receipt) error {
 	old := t.receipt
 	if old != nil && *old == r {
-		return errors.Join(ignoreMissing(t.fs.Remove(t.dir.join(r.openedName()))), t.dir.sync())
+		return errors.Join(t.dir.remove(t.dir.join(r.openedName())), t.dir.sync())
 	}
 	if err := t.dir.mark(r.name()); err != nil {
 		return err

@@ -36,8 +36,8 @@ func (c *candidate) obscure() bool {
 // store gives, and takes no part in recovery.
 type stray struct {
 	path  string
-	first uint64
-	err   error      // why
+	first uint64     // by its name
+	why   error      // it takes no part
 	seg   *candidate // if it could be loaded
 }
 
@@ -45,10 +45,10 @@ type stray struct {
 type found struct {
 	segments   []*candidate // in the order of their names
 	receipts   []receipt
-	opened     []receipt // that a store has been opened with since
-	retained   []stray   // could not be read earlier
-	nobodys    []stray   // left alone
-	unreadable []stray   // can't be read, or hold other items
+	marks      []string // names of receipts, of their marks, and of marks without a segment
+	retained   []stray  // could not be read earlier
+	nobodys    []stray  // left alone
+	unreadable []stray  // can't be read, or hold other items
 }
 
 // A walk looks at all files in a directory. It changes nothing.
@@ -67,7 +67,6 @@ func walkDir(fs fsys, dir string, label *string) (found, string, error) {
 	if err != nil {
 		return found{}, "", err
 	}
-	slices.Sort(names)
 
 	w := walk{fs: fs, dir: dir, names: names}
 	if label != nil {
@@ -84,7 +83,7 @@ func walkDir(fs fsys, dir string, label *string) (found, string, error) {
 // anyLabel returns the label of the first segment whose header can be read.
 func (w *walk) anyLabel() string {
 	for _, name := range w.names {
-		if _, ok, err := parseSegmentName(name); !ok || err != nil {
+		if ext, _, err := parseName(name); ext != segmentExt || err != nil {
 			continue
 		}
 		c, err := loadSegment(w.fs, filepath.Join(w.dir, name), 0, "", false)
@@ -95,68 +94,60 @@ func (w *walk) anyLabel() string {
 	return ""
 }
 
+func (w *walk) has(name string) bool {
+	_, ok := slices.BinarySearch(w.names, name)
+	return ok
+}
+
 // visit sorts one file in.
 func (w *walk) visit(name string) {
-	s := stray{path: filepath.Join(w.dir, name)}
-	if r, ok, err := parseReceiptName(name, receiptExt); ok && err == nil {
-		w.found.receipts = append(w.found.receipts, r)
-		return
-	} else if ok {
-		s.err = err
-		w.found.nobodys = append(w.found.nobodys, s)
-		return
-	}
-	if r, ok, err := parseReceiptName(name, openedExt); ok && err == nil {
-		w.found.opened = append(w.found.opened, r)
-		return
-	}
-
-	first, ok, err := parseSegmentName(name)
-	s.first, s.err = first, err
+	f, path := &w.found, filepath.Join(w.dir, name)
+	ext, numbers, err := parseName(name)
 	switch {
-	case !ok:
 	case err != nil:
-		w.found.nobodys = append(w.found.nobodys, s)
-	case slices.Contains(w.names, retainedName(name)):
-		s.err = errRetained
-		w.found.retained = append(w.found.retained, s)
-	default:
-		w.load(s)
+		f.nobodys = append(f.nobodys, stray{path: path, why: err})
+	case ext == receiptExt:
+		f.receipts = append(f.receipts, numbers)
+		f.marks = append(f.marks, name)
+	case ext == openedExt, ext == retainedExt && !w.has(segmentName(numbers.next)):
+		f.marks = append(f.marks, name)
+	case ext == segmentExt && w.has(retainedName(name)):
+		f.retained = append(f.retained, stray{path: path, first: numbers.next, why: errRetained})
+	case ext == segmentExt:
+		w.load(path, numbers.next)
 	}
 }
 
 // load sorts in a file that has the name of a segment.
-func (w *walk) load(s stray) {
-	s.seg, s.err = loadSegment(w.fs, s.path, s.first, w.label, true)
+func (w *walk) load(path string, first uint64) {
+	f, s := &w.found, stray{path: path, first: first}
+	c, err := loadSegment(w.fs, path, first, w.label, true)
 	switch {
-	case notRegular(s.err) || errors.Is(s.err, fs.ErrNotExist):
-		w.found.nobodys = append(w.found.nobodys, s)
-		return
-	case s.err != nil:
-		w.found.unreadable = append(w.found.unreadable, s)
-		return
-	}
-
-	c := s.seg
-	switch {
+	case notRegular(err) || errors.Is(err, fs.ErrNotExist):
+		s.why = err
+		f.nobodys = append(f.nobodys, s)
+	case err != nil:
+		s.why = err
+		f.unreadable = append(f.unreadable, s)
 	case c.obscure():
-		s.err = c.damage
-		w.found.nobodys = append(w.found.nobodys, s)
+		s.why, s.seg = c.damage, c
+		f.nobodys = append(f.nobodys, s)
 	case c.header.label != w.label:
-		s.err = &spill.LabelError{Path: s.path, Found: c.header.label, Want: w.label}
-		w.found.unreadable = append(w.found.unreadable, s)
+		s.why = &spill.LabelError{Path: path, Found: c.header.label, Want: w.label}
+		s.seg = c
+		f.unreadable = append(f.unreadable, s)
 	default:
-		w.found.segments = append(w.found.segments, c)
+		f.segments = append(f.segments, c)
 	}
 }
 
 func notRegular(err error) bool { return errors.Is(err, fs.ErrInvalid) || isLink(err) }
 
-// loadSegment reads what a segment file says about itself: header, and footer or,
-// where it has none, its whole chunks; the header only if full is false. A file
-// that can't be understood at all comes back with an error; a damaged one comes
-// back as far as it goes. The number in its name and the label, if it is not
-// empty, stand in for those of a header that can't be read.
+// loadSegment reads what a segment file says about itself: header, and footer
+// or, where it has none, its whole chunks; the header only if full is false. A
+// file that can't be understood at all comes back with an error; a damaged one
+// comes back as far as it goes. The number in its name and the label, if it is
+// not empty, stand in for those of a header that can't be read.
 func loadSegment(fs fsys, path string, number uint64, label string, full bool) (*candidate, error) {
 	f, err := fs.Open(path)
 	if err != nil {
@@ -178,8 +169,8 @@ func loadSegment(fs fsys, path string, number uint64, label string, full bool) (
 	return c, nil
 }
 
-// loadHeader fills in the start. A damaged header costs no item: the name has the
-// number too, and every chunk says which label it belongs to.
+// loadHeader fills in the start. A damaged header costs no item: the name has
+// the number too, and every chunk says which label it belongs to.
 func (c *candidate) loadHeader(f file, number uint64, label string) error {
 	b := make([]byte, min(int64(maxHeaderLen), c.seg.disk))
 	if _, err := f.ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
@@ -241,8 +232,8 @@ func readFooter(f file, at int64) (ft footer, ok bool, err error) {
 }
 
 // A scan finds the end of a segment that has no footer: that of its last whole
-// chunk. What stands behind was being written when the process ended, and is not
-// part of the segment.
+// chunk. What stands behind was being written when the process ended, and is
+// not part of the segment.
 type scan struct {
 	candidate *candidate
 	f         file
@@ -309,10 +300,10 @@ func (s *scan) stray() error {
 	return s.guess(s.off)
 }
 
-// guess takes an item to be there, the least that it can be, because of data that
-// can't be understood, if something stands behind it. Not if that is the zeros
-// that a crash of the machine leaves, nor in a file of which nothing can be
-// understood.
+// guess takes an item to be there, the least that it can be, because of data
+// that can't be understood, if something stands behind it. Not if that is the
+// zeros that a crash of the machine leaves, nor in a file of which nothing can
+// be understood.
 func (s *scan) guess(behind int64) error {
 	c := s.candidate
 	if c.guessed || c.seg.end >= spill.MaxSeq || c.damage != nil && c.seg.end == c.seg.first {
@@ -330,18 +321,14 @@ func (s *scan) guess(behind int64) error {
 // zeros reports whether nothing but zeros stands from off on.
 func (s *scan) zeros(off int64) (bool, error) {
 	b := make([]byte, 4<<10)
-	for off < s.candidate.seg.disk {
-		n, err := s.f.ReadAt(b[:min(int64(len(b)), s.candidate.seg.disk-off)], off)
+	for size := s.candidate.seg.disk; off < size; off += int64(len(b)) {
+		n, err := s.f.ReadAt(b[:min(int64(len(b)), size-off)], off)
 		if len(bytes.Trim(b[:n], "\x00")) > 0 {
 			return false, nil
 		}
-		if n == 0 {
-			if err != nil && !errors.Is(err, io.EOF) {
-				return false, ioError{err}
-			}
-			return true, nil
+		if err != nil && !errors.Is(err, io.EOF) {
+			return false, ioError{err}
 		}
-		off += int64(n)
 	}
 	return true, nil
 }

@@ -14,7 +14,6 @@ import (
 // A writer appends batches to the active segment, which it owns. It belongs to
 // the goroutine that changes the store.
 type writer struct {
-	fs    fsys
 	log   *slog.Logger
 	dir   *directory
 	index *index
@@ -51,8 +50,8 @@ func (w *writer) append(ctx context.Context, batches []*spill.Batch) (stored int
 	return stored, nil
 }
 
-// put appends a batch. A segment has no gaps: a batch that does not continue the
-// active one begins another.
+// put appends a batch. A segment has no gaps: a batch that does not continue
+// the active one begins another.
 func (w *writer) put(b *spill.Batch) error {
 	switch {
 	case b.Items <= 0 || b.First >= spill.MaxSeq || b.End() > spill.MaxSeq:
@@ -76,8 +75,9 @@ func (w *writer) put(b *spill.Batch) error {
 	return err
 }
 
-// checkActive ends the active segment if its file is not as long as it was left:
-// what somebody has cut off is lost, what is appended behind would be too.
+// checkActive ends the active segment if its file is not as long as it was
+// left: what somebody has cut off is lost, what is appended behind would be
+// too.
 func (w *writer) checkActive() {
 	a := w.active
 	if a == nil {
@@ -115,8 +115,8 @@ func (w *writer) tryPut(b *spill.Batch) error {
 	return nil
 }
 
-// write writes the chunks of a batch, and returns how many bytes of them have got
-// into the file.
+// write writes the chunks of a batch, and returns how many bytes of them have
+// got into the file.
 func (w *writer) write(b *spill.Batch) (bytes int64, err error) {
 	for chunk := range b.Chunks {
 		if err := w.room(int64(len(chunk)) + footerLen); err != nil {
@@ -151,14 +151,14 @@ func (w *writer) room(n int64) error {
 	if err != nil {
 		return err
 	}
-	if total > 0 && avail-n < w.limits.free(total) {
+	if total > 0 && avail-n < w.limits.reserve(total) {
 		return ErrKeepFree
 	}
 	return nil
 }
 
-// free returns how much of a file system is left to others.
-func (l limits) free(total int64) int64 {
+// reserve returns how much of a file system is left to others.
+func (l limits) reserve(total int64) int64 {
 	if l.keepFree >= 0 {
 		return l.keepFree
 	}
@@ -186,11 +186,11 @@ func (w *writer) cut(written int64) {
 	w.addBytes(a, a.size-a.disk)
 }
 
-// detach ends the active segment without a footer.
+// detach ends the active segment.
 func (w *writer) detach() {
 	a := w.active
 	w.active = nil
-	w.index.release(a)
+	w.index.closeFile(a)
 }
 
 // abandon removes the active segment, which holds nothing.
@@ -221,9 +221,11 @@ func (w *writer) create(first uint64) error {
 	}
 	s := &segment{
 		path: path, first: first, end: first, start: int64(len(head)), size: int64(len(head)),
-		stored: time.Now(), f: f, users: 1,
+		stored: time.Now(), f: f, users: 1, loose: true,
 	}
-	w.usage.segments.Add(1)
+	w.usage.add(s)
+	w.active = s
+	w.index.add(s)
 
 	n, err := f.Write(head)
 	w.addBytes(s, int64(n))
@@ -231,14 +233,9 @@ func (w *writer) create(first uint64) error {
 		err = w.dir.sync()
 	}
 	if err != nil {
-		w.index.release(s)
-		w.trash.discard(s)
-		return err
+		w.abandon()
 	}
-
-	w.active = s
-	w.index.add(s)
-	return nil
+	return err
 }
 
 // sizeSegments sets the size of segments where it was left open: such that one
@@ -268,18 +265,22 @@ func (w *writer) follows(first uint64) uint64 {
 }
 
 // createFile makes the file of a segment. If its name is taken, by a file that
-// could not be removed or one that somebody has put there, the names of later
-// items will do: what the first item is stands in the header.
+// could not be removed or one that somebody has put there, or has a mark that
+// would hide it, the names of later items will do: what the first item is
+// stands in the header.
 func (w *writer) createFile(first uint64) (path string, f file, err error) {
 	const tries = 1000
 	for seq := first; seq < min(first+tries, spill.MaxSeq); seq++ {
 		path = w.dir.join(segmentName(seq))
-		f, err = w.fs.Create(path)
-		if !errors.Is(err, fs.ErrExist) {
+		marked, err := w.dir.has(retainedName(path))
+		if err == nil && !marked {
+			f, err = w.dir.create(path)
+		}
+		if !marked && !errors.Is(err, fs.ErrExist) {
 			return path, f, err
 		}
 	}
-	return path, nil, err
+	return "", nil, fmt.Errorf("make %s: it and the names behind it are taken: %w", path, fs.ErrExist)
 }
 
 // seal ends the active segment, if there is one, with a footer and makes it
@@ -305,6 +306,7 @@ func (w *writer) seal() {
 		return
 	}
 	// Never retried: after a failed fsync the kernel takes the data for clean.
+	a.loose = false
 	if err := a.f.Sync(); err != nil {
 		a.unsafe = unsafeError(a, err)
 		w.log.Error("spill: a segment may not survive a power cut", "path", a.path, "error", err)

@@ -363,7 +363,7 @@ func TestKeepFreeIsByDefaultAPartOfASmallFileSystem(t *testing.T) {
 		{-1, 20 << 20, 1 << 20},
 		{5, 20 << 20, 5},
 	} {
-		if got := (limits{keepFree: tt.keepFree}).free(tt.total); got != tt.want {
+		if got := (limits{keepFree: tt.keepFree}).reserve(tt.total); got != tt.want {
 			t.Errorf("KeepFree %d of %d bytes: %d, want %d", tt.keepFree, tt.total, got, tt.want)
 		}
 	}
@@ -372,7 +372,6 @@ func TestKeepFreeIsByDefaultAPartOfASmallFileSystem(t *testing.T) {
 func TestAFileSystemThatDoesNotKnowItsSpaceIsWrittenTo(t *testing.T) { // A8
 	t.Run("0 of 0", func(t *testing.T) {
 		b := newBench(t, Config{MaxBytes: -1, KeepFree: -1})
-		b.store.writer.fs = b.mount
 		b.store.dir.fs = noSize{b.mount}
 		b.put(60, 5)
 		b.wants(0, [2]uint64{0, 60})
@@ -624,8 +623,8 @@ func TestTrimAtIsTheEndOfTheOldestSegment(t *testing.T) {
 	b.wants(200, [2]uint64{200, 205})
 }
 
-// TestAnyOperationMayFail runs a script with each operation failing in its turn:
-// what was stored comes back, in order, or is reported lost.
+// TestAnyOperationMayFail runs a script with each operation failing in its
+// turn: what was stored comes back, in order, or is reported lost.
 func TestAnyOperationMayFail(t *testing.T) {
 	total := runScript(t, fault{})
 	if total < 100 {
@@ -660,7 +659,8 @@ func TestAnyOperationMayFail(t *testing.T) {
 	}
 }
 
-// runScript does some of everything, and returns how many operations that takes.
+// runScript does some of everything, and returns how many operations that
+// takes.
 func runScript(t *testing.T, f fault) int {
 	t.Helper()
 	m := newModel(t, Config{MaxBytes: -1, SegmentSize: 3 << 10}, 1)
