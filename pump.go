@@ -198,13 +198,15 @@ func (l *loop[T]) deliver() (sent int) {
 
 // receive takes up to n items while there are any, behind those that wait.
 func (l *loop[T]) receive(n int) (moved bool) {
-	l.items.Tick(time.Since(l.opts.start))
 	for range l.limit(n) {
 		if l.items.Empty() || !l.accepting() {
 			return moved
 		}
 		select {
 		case v, ok := <-l.in:
+			if !moved {
+				l.items.Tick(time.Since(l.opts.start))
+			}
 			l.received(v, ok)
 			moved = true
 		default:

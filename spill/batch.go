@@ -22,14 +22,54 @@ const bufSize = 80 << 10
 // when nobody has used them for two collections.
 var buffers = sync.Pool{New: func() any { return new([bufSize]byte) }}
 
-func getBuffer() []byte { return buffers.Get().(*[bufSize]byte)[:] }
+// atHand are some buffers that logs in use keep from the collector, which would
+// take them from the pool between one run and the next. A log that comes to rest
+// gives them all to the pool.
+var atHand struct {
+	mu   sync.Mutex
+	free []*[bufSize]byte
+}
+
+const maxAtHand = 16
+
+func getBuffer() []byte {
+	atHand.mu.Lock()
+	defer atHand.mu.Unlock()
+	n := len(atHand.free)
+	if n == 0 {
+		return buffers.Get().(*[bufSize]byte)[:]
+	}
+
+	b := atHand.free[n-1]
+	atHand.free[n-1] = nil
+	atHand.free = atHand.free[:n-1]
+	return b[:]
+}
 
 // putBuffer gives a buffer back. One of another size, which an item larger than
 // a chunk has needed or a codec has put in its place, is left to the collector.
 func putBuffer(b []byte) {
-	if cap(b) == bufSize {
+	if cap(b) != bufSize {
+		return
+	}
+
+	atHand.mu.Lock()
+	defer atHand.mu.Unlock()
+	if len(atHand.free) < maxAtHand {
+		atHand.free = append(atHand.free, (*[bufSize]byte)(b[:bufSize]))
+	} else {
 		buffers.Put((*[bufSize]byte)(b[:bufSize]))
 	}
+}
+
+// restBuffers gives the buffers at hand to the pool.
+func restBuffers() {
+	atHand.mu.Lock()
+	defer atHand.mu.Unlock()
+	for _, b := range atHand.free {
+		buffers.Put(b)
+	}
+	atHand.free = nil
 }
 
 // A run is some whole items with consecutive numbers, in memory. It becomes a

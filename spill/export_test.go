@@ -126,6 +126,7 @@ func HoldPackers() (release func()) {
 // many have been made since.
 func NewBuffers() (made func() int64) {
 	n := new(atomic.Int64)
+	restBuffers()
 	buffers = sync.Pool{New: func() any {
 		n.Add(1)
 		return new([bufSize]byte)

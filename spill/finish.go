@@ -173,4 +173,5 @@ func (l *Log) giveUp() {
 		l.unrefLocked(p)
 	}
 	l.mem = nil
+	restBuffers()
 }

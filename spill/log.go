@@ -245,7 +245,16 @@ func (l *Log) ackLocked(seq uint64) {
 	l.acked = seq
 	l.read = max(l.read, seq)
 	l.dropLocked()
+	l.settledLocked()
 	l.writeLocked()
+}
+
+// settledLocked notes that a log at rest has nothing left to write.
+func (l *Log) settledLocked() {
+	if l.settle && len(l.mem) == 0 {
+		l.settle = false
+		restBuffers()
+	}
 }
 
 // dropLocked drops the runs that need not be written any more: they are stored,
@@ -262,7 +271,7 @@ func (l *Log) dropLocked() {
 		l.written = max(l.written, p.end())
 		l.forgetLocked(p)
 	}
-	l.mem, l.settle = nil, false // none is left
+	l.mem = nil // none is left
 }
 
 // forgetLocked takes a run that has left mem out of the count.

@@ -136,4 +136,5 @@ func (l *Log) unreadLocked() {
 	l.read = max(l.read, l.acked)
 	r.drop()
 	l.reading.limit = 0
+	restBuffers()
 }

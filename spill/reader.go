@@ -10,6 +10,10 @@ import (
 	"time"
 )
 
+// readSize is the length of the buffer that a store reads into: two chunks that
+// don't compress, just.
+const readSize = 128 << 10
+
 // A reader turns the chunks of a store back into runs of items, those put
 // together again that run over several chunks. What it does not find it reports
 // as lost, in exact ranges.
@@ -40,7 +44,6 @@ func (r *reader) seek(seq uint64, pos Position) {
 // drop gives the reader's memory back.
 func (r *reader) drop() {
 	r.seek(r.seq, r.pos)
-	putBuffer(r.buf)
 	r.buf = nil
 }
 
@@ -73,7 +76,7 @@ func (r *reader) read(ctx context.Context) (lost *loaded, err error) {
 	}
 
 	if r.buf == nil {
-		r.buf = getBuffer()
+		r.buf = make([]byte, readSize)
 	}
 	ext, err := r.store.Read(ctx, r.seq, r.pos, r.buf)
 	if err != nil {

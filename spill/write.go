@@ -192,8 +192,11 @@ func (l *Log) put(runs []*pending) {
 	for _, p := range runs {
 		l.unrefLocked(p)
 	}
+	l.settledLocked()
 	l.readLocked(l.reading.limit)
-	l.wake()
+	if err != nil || l.limited {
+		l.wake() // see Refusal, or there is room below the limit
+	}
 }
 
 func (l *Log) putLocked(p *pending, ok bool) {

@@ -221,7 +221,12 @@ func (b *Backlog[T]) Settle() {
 	if !b.unsettled || b.head == b.settled {
 		return
 	}
-	if b.cursor != nil && b.cursor.Left == 0 {
+	used := b.cursor != nil && b.cursor.Left == 0
+	if !used && !b.Empty() && b.head < b.log.Usage().TrimAt {
+		return // nothing would come of it
+	}
+
+	if used {
 		b.cursor = nil // Ack gives it back
 	}
 	b.log.Ack(b.head)

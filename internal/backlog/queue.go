@@ -7,10 +7,12 @@ const (
 	// The runtime puts a header of 8 bytes in front.
 	blockBytes = 16<<10 - 8
 
-	// smallBytes and smallItems bound the first block, which an empty queue may
-	// keep.
+	// smallBytes and smallItems bound the first block.
 	smallBytes = 512
 	smallItems = 16
+
+	// keptBytes bounds a block that an empty queue keeps.
+	keptBytes = 3 << 10
 )
 
 // A queue is a first-in, first-out queue. It grows and shrinks by blocks, so
@@ -90,11 +92,27 @@ func (q *queue[E]) pop() {
 	q.n--
 
 	switch {
-	case q.n == 0 && cap(b.items) > smallBlock[E]():
-		q.rest() // a large one is not kept for what may never come
-	case q.at == len(b.items) && (b.next != nil || q.at == cap(b.items)):
+	case q.n == 0:
+		q.reset()
+	case q.at == len(b.items) && b.next != nil:
 		q.shrink()
 	}
+}
+
+// reset makes an empty queue begin anew. It keeps no large block for what may
+// never come.
+func (q *queue[E]) reset() {
+	most := blockItems[E](keptBytes)
+	if q.spare != nil && cap(q.spare.items) > most {
+		q.spare = nil
+	}
+	if cap(q.last.items) > most {
+		*q = queue[E]{spare: q.spare}
+		return
+	}
+
+	q.first, q.at = q.last, 0
+	q.last.items = q.last.items[:0]
 }
 
 // shrink takes out the first block, which is used up.
