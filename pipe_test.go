@@ -3653,3 +3653,98 @@ func TestBatchesOfNoItemsPanic(t *testing.T) {
 	}()
 	hopper.Batches(make(chan int), 0, time.Second)
 }
+
+// Sizes of items in memory.
+
+// Promise 4, B3: of []byte the capacity counts.
+func TestTheCapacityOfASliceCounts(t *testing.T) {
+	const maxMemory = 64 << 10
+	for _, c := range []struct {
+		name  string
+		item  func(i int) []byte
+		bytes int
+	}{
+		{"a short slice of a larger array", func(int) []byte { return make([]byte, 100, 4096) }, 4096},
+		{"the beginning of a buffer", func(int) []byte { return make([]byte, 32<<10)[:100] }, 32 << 10},
+		{"an empty slice of a larger array", func(int) []byte { return make([]byte, 0, 1000) }, 1000},
+		{"a slice without room", func(int) []byte { return make([]byte, 100) }, 100},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				in, out, p := pipe[[]byte](t, 0, hopper.MaxMemory(maxMemory))
+				const n = 500
+				for i := range n {
+					in <- c.item(i)
+				}
+				synctest.Wait()
+
+				fits := max(1, maxMemory/(c.bytes+24))
+				s := checkStats(t, p)
+				if int(s.InMemory) != min(n, fits) || s.MemoryBytes != int64(s.InMemory)*int64(c.bytes+24) {
+					t.Errorf("%d items in %d bytes of memory, want %d items of %d bytes",
+						s.InMemory, s.MemoryBytes, min(n, fits), c.bytes+24)
+				}
+				close(in)
+				expectEnd(t, p, out, 0, n, c.item)
+			})
+		})
+	}
+}
+
+// B3, to the letter: the heap.
+func TestSlicesOfLargeBuffersDoNotFillTheHeap(t *testing.T) {
+	const maxMemory = 1 << 20
+	before, _ := heap()
+	in, _, p := pipe[[]byte](t, 0, hopper.MaxMemory(maxMemory))
+	defer p.Close()
+	for range 2000 {
+		in <- make([]byte, 64<<10)[:100]
+	}
+	after, _ := heap()
+	if grown := after - before; grown > maxMemory+3<<20 {
+		t.Errorf("the heap grew by %d bytes where MaxMemory is %d", grown, maxMemory)
+	}
+}
+
+// B4: other goroutines derive contexts from one that stands in waiting items.
+// Measured by walking into it, that ends the process: concurrent map iteration
+// and map write.
+func TestAContextInAnItemIsNotWalkedInto(t *testing.T) {
+	type job struct {
+		ctx context.Context
+		n   int
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	in, out, p := pipe[job](t, 0)
+
+	var others sync.WaitGroup
+	done := make(chan struct{})
+	for range 2 {
+		others.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				_, cancel := context.WithCancel(ctx) // a child is noted in its parent
+				cancel()
+			}
+		})
+	}
+	const n = 2000
+	for i := range n {
+		in <- job{ctx, i}
+	}
+	close(done)
+	others.Wait()
+	close(in)
+
+	for i := range n {
+		if got := <-out; got.ctx != ctx || got.n != i {
+			t.Fatalf("item %d is %+v", i, got)
+		}
+	}
+	expectEnd(t, p, out, 0, 0, func(int) job { return job{} })
+}

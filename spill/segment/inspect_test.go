@@ -334,3 +334,20 @@ func TestAViewCannotBeChanged(t *testing.T) {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 }
+
+func TestTheLabelIsThatOfTheFirstSegmentWithASoundHeader(t *testing.T) {
+	dir := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(dir, segmentName(0)), futureHeader(), 0o600))
+	flip(t, writeSegment(t, dir, 10, 20, true, ""), len(streamID)+10)
+	writeSegment(t, dir, 20, 30, true, "")
+	writeEmpty(t, dir, "99999999999999999999.sz")
+	l, err := Inspect(dir)
+	must(t, err)
+	var labels []string
+	for _, s := range l.Segments {
+		labels = append(labels, s.Label)
+	}
+	if diff := cmp.Diff([]string{"", "test", "test"}, labels); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}

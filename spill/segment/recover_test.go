@@ -343,6 +343,9 @@ func TestTheLeftoverOfALogThatWasNotToKeepIsDeleted(t *testing.T) {
 	b := newBench(t, unlimited)
 	b.close(0)
 	must(t, b.tryOpen(false))
+	if b.log.count("ended without Close") > 0 {
+		t.Error("said of an empty directory")
+	}
 	b.put(60, 5)
 	b.abort()
 	must(t, b.tryOpen(false))
@@ -691,5 +694,37 @@ func TestCloseSyncsNothingTwice(t *testing.T) {
 	b.close(0)
 	if n := b.disk.operations("sync"); n != len(b.paths()) {
 		t.Errorf("%d syncs of %d segments", n, len(b.paths()))
+	}
+}
+
+func TestWhatStandsBehindTheItemsThatAReceiptVouchesForIsNoItem(t *testing.T) {
+	b := newBench(t, unlimited)
+	b.put(5, 5)
+	b.disk.fail(fault{kind: "write", times: 1, err: syscall.ENOSPC}) // the footer
+	b.close(0)
+	path, f := b.disk.only(t)
+	whole := string(f.data)
+
+	for _, tt := range []struct {
+		name  string
+		first uint64 // of the receipt
+		junk  string
+		want  uint64 // items
+	}{
+		{"nothing", 0, "", 5},
+		{"less than a footer", 0, strings.Repeat("junk", footerLen/4), 5},
+		{"more", 0, strings.Repeat("junk", footerLen), 5},
+		{"more, part of it done", 4, strings.Repeat("junk", footerLen), 1},
+	} {
+		b.disk.files = map[string]*inode{
+			path: {data: []byte(whole + tt.junk)},
+			filepath.Join(b.cfg.Dir, receipt{tt.first, 5}.name()): {},
+		}
+		b.open()
+		d := b.drain(b.found, testItem)
+		if b.found.Items != tt.want || d.items() != tt.want || d.losses() > 0 || b.found.End != 5 {
+			t.Errorf("%s: %+v: read %v, lost %v", tt.name, b.found, d.read, d.lost)
+		}
+		b.abort()
 	}
 }
