@@ -63,14 +63,12 @@ type model struct {
 	keep   bool
 	skip   bool
 	memory int64
-	cancel func()
 
 	b    *Backlog[[]byte]
 	want [][]byte // what waits, oldest first
 	n    uint64   // items ever made
 
-	passed, received, delivered, lost, resumed uint64 // since the last open
-	lossy                                      bool   // the store has lost something
+	received, delivered, lost, resumed uint64 // since the last open
 }
 
 func newModel(t *testing.T, keep, skip bool, memory int64) *model {

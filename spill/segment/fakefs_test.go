@@ -24,11 +24,10 @@ type disk struct {
 	durable  map[string]*inode // the directory as of the last SyncDir
 	capacity int64             // bytes; 0: no limit
 	faults   []*fault
-	hung     map[string]chan struct{} // by kind of operation: closed when it may go on
-	count    int                      // operations so far
-	journal  []string                 // kind, name and error of each
-	handles  int                      // open files
-	hits     map[string]bool          // kinds of operations that have failed
+	count    int             // operations so far
+	journal  []string        // kind, name and error of each
+	handles  int             // open files
+	hits     map[string]bool // kinds of operations that have failed
 }
 
 // An inode is a file, or something planted that is none.
@@ -52,7 +51,7 @@ type fault struct {
 func newDisk() *disk {
 	return &disk{
 		files: map[string]*inode{}, durable: map[string]*inode{},
-		hung: map[string]chan struct{}{}, hits: map[string]bool{},
+		hits: map[string]bool{},
 	}
 }
 
@@ -66,17 +65,10 @@ type mount struct {
 
 func (d *disk) mount() *mount { return &mount{disk: d} }
 
-// enter begins an operation: it waits while that kind hangs, then holds the
-// disk's lock and tells how to fail.
+// enter begins an operation: it holds the disk's lock and tells how to fail.
 func (m *mount) enter(kind, path string) (err error, short bool) {
 	d := m.disk
 	d.mu.Lock()
-	for d.hung[kind] != nil {
-		c := d.hung[kind]
-		d.mu.Unlock()
-		<-c
-		d.mu.Lock()
-	}
 	if m.dead {
 		return errDead, false
 	}
@@ -121,21 +113,6 @@ func (d *disk) fill(capacity int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.capacity = capacity
-}
-
-// hang makes operations of a kind wait, until the function it returns is
-// called.
-func (d *disk) hang(kind string) (goOn func()) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	c := make(chan struct{})
-	d.hung[kind] = c
-	return sync.OnceFunc(func() {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		delete(d.hung, kind)
-		close(c)
-	})
 }
 
 func (d *disk) used() int64 {

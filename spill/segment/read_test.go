@@ -272,13 +272,13 @@ func TestAStoreAtRestHoldsTwoDescriptors(t *testing.T) {
 		}
 
 		// Each read puts the closing off.
-		time.Sleep(idleClose - 1)
+		time.Sleep(idleClose - time.Nanosecond)
 		b.read(0, spill.Position{}, spill.MaxChunk)
-		time.Sleep(idleClose - 1)
+		time.Sleep(idleClose - time.Nanosecond)
 		if n := b.disk.open(); n != 2 {
 			t.Errorf("%d files are open between two reads", n)
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		if n := b.disk.open(); n != 1 {
 			t.Errorf("%d files are open at rest", n)
