@@ -244,10 +244,14 @@ func TestDirectoriesWithoutABacklog(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, dir := range []string{t.TempDir(), foreign} {
-		for cmd, want := range map[string]string{"inspect": dir + ": no segments\n", "cat": "", "verify": dir + ": all is well: 0 items to be delivered, 0 segments, 0B\n"} {
+		for cmd, want := range map[string]string{"inspect": dir + ": no segments\n", "cat": ""} {
 			if code, stdout, stderr := command(cmd, dir); code != exitOK || stdout != want || stderr != "" {
 				t.Errorf("%s: exit code %d, stdout %q, stderr %q", cmd, code, stdout, stderr)
 			}
+		}
+		if code, stdout, stderr := command("verify", dir); code != exitFailed || stdout != "" ||
+			!strings.Contains(stderr, dir+" holds no backlog") {
+			t.Errorf("verify: exit code %d, stdout %q, stderr %q", code, stdout, stderr)
 		}
 	}
 	missing := filepath.Join(foreign, "missing")
