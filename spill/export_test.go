@@ -46,7 +46,7 @@ func (l *Log) Held() (h Held, err error) {
 	for _, p := range l.mem {
 		h.Runs += cap(p.buf)
 		used += len(p.buf)
-		if p.packed != nil && !p.plain {
+		if p.state >= packed && p.packed != nil && !p.plain {
 			h.Chunks += cap(p.packed)
 		}
 	}
@@ -72,7 +72,9 @@ func (l *Log) Memory() (all []weak.Pointer[byte]) {
 	}
 	for _, p := range l.mem {
 		add(p.buf)
-		add(p.packed)
+		if p.state >= packed { // until then it is the packer's
+			add(p.packed)
+		}
 	}
 	for _, r := range l.ready {
 		add(r.buf)

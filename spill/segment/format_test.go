@@ -523,3 +523,38 @@ func checkPrefix(t *testing.T, name string, d drain, first uint64) {
 		}
 	}
 }
+
+func TestAReceiptCoversWhatOverlapsIt(t *testing.T) {
+	r := receipt{5, 10}
+	for items, want := range map[[2]uint64]bool{
+		{0, 5}: false, {0, 6}: true, {5, 10}: true, {9, 12}: true, {10, 12}: false, {7, 7}: true,
+	} {
+		if r.covers(items[0], items[1]) != want {
+			t.Errorf("items %v: %v", items, !want)
+		}
+	}
+}
+
+func TestShortAndForeignChunksAreNoTrap(t *testing.T) {
+	for size := range checksumLen + 1 {
+		b := append([]byte(streamID), typeHeader, byte(size), 0, 0)
+		b = append(b, make([]byte, 20)...)
+		le.PutUint32(b[len(streamID)+chunkHeaderLen:], spill.Checksum(nil))
+		_, n, err := parseHeader(b)
+		if want := size == checksumLen; err == nil || errors.Is(err, spill.ErrVersion) != want ||
+			want && n != len(streamID)+chunkHeaderLen+size {
+			t.Errorf("a header of %d bytes: %d, %v", size, n, err)
+		}
+	}
+
+	foot := appendFooter(nil, footer{1, 2, 3})
+	for n := range foot {
+		if _, ok := parseFooter(foot[:n]); ok {
+			t.Errorf("%d bytes of a footer are one", n)
+		}
+	}
+	foot[0] = typeHeader
+	if _, ok := parseFooter(foot); ok {
+		t.Error("a chunk of another type is a footer")
+	}
+}

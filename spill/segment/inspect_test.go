@@ -351,3 +351,47 @@ func TestTheLabelIsThatOfTheFirstSegmentWithASoundHeader(t *testing.T) {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 }
+
+func TestWhatARunningStoreTakesBackIsNoDamage(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		seal  bool
+		spoil func(path string)
+		lost  uint64
+	}{
+		{"nothing", false, func(string) {}, 0},
+		{"a chunk is cut back", false, func(path string) { shorten(t, path, 5) }, 0},
+		{"a sealed segment is cut off", true, func(path string) { shorten(t, path, footerLen+5) }, 2},
+		{"a bit flips", false, func(path string) { flip(t, path, -1) }, 2},
+	} {
+		dir := t.TempDir()
+		path := writeSegment(t, dir, 0, 10, tt.seal, "")
+		v, err := look(dir)
+		must(t, err)
+		tt.spoil(path)
+
+		var items, lost uint64
+		for _, err := range v.items(0) {
+			var corrupt *spill.CorruptError
+			switch {
+			case errors.As(err, &corrupt):
+				lost += corrupt.Items
+			case err != nil:
+				t.Fatal(err)
+			default:
+				items++
+			}
+		}
+		if want := uint64(10); tt.lost != lost || items > want-tt.lost || items < 8 {
+			t.Errorf("%s: %d items, %d lost", tt.name, items, lost)
+		}
+	}
+}
+
+// shorten cuts bytes off the end of a file.
+func shorten(t *testing.T, path string, bytes int64) {
+	t.Helper()
+	fi, err := os.Stat(path)
+	must(t, err)
+	must(t, os.Truncate(path, fi.Size()-bytes))
+}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -383,8 +384,13 @@ func TestARealFullDiskLosesNothing(t *testing.T) { // A9
 
 func TestAFullDiskIsNoObstacleToOpen(t *testing.T) {
 	dir := mountTmpfs(t, "size=1m")
-	cfg := Config{Dir: filepath.Join(dir, "log"), MaxBytes: -1}
+	log := &logBuffer{}
+	cfg := Config{Dir: filepath.Join(dir, "log"), MaxBytes: -1,
+		Logger: slog.New(slog.NewTextHandler(log, nil))}
 	s, _ := openReal(t, cfg)
+	if n := log.count("in memory"); n != 1 || inMemory("/proc") {
+		t.Errorf("said %d times that the directory is in memory", n)
+	}
 	s.mustAppend(t, 0, 5)
 	must(t, s.Close(t.Context(), true, 0, 5))
 	f, err := os.Create(filepath.Join(dir, "filler"))

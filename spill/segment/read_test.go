@@ -417,3 +417,26 @@ func TestAFileIsClosedThoughItsTimerHasMetAnother(t *testing.T) {
 		t.Errorf("%d files are open", n)
 	}
 }
+
+func TestNothingBehindTheWatermarkIsRead(t *testing.T) {
+	b := newBench(t, Config{MaxBytes: -1, SegmentSize: 1 << 20})
+	b.put(200, 5)
+	path, f := b.disk.only(t)
+	size := len(f.data)
+	b.disk.fail(fault{kind: "write", skip: 1, times: 1, err: syscall.EIO}) // the second chunk
+	b.disk.fail(fault{kind: "truncate", times: 1, err: syscall.EIO})
+	large := spill.NewBatch(b.label, 200, make([]byte, 100<<10))
+	if n, err := b.store.Append(t.Context(), []*spill.Batch{large}); n != 0 || err == nil {
+		t.Fatal(n, err)
+	}
+	if len(f.data) == size {
+		t.Fatal("no chunk is left behind the watermark")
+	}
+
+	offsets := chunkOffsets(t, f.data) // that of the large item's first chunk included
+	last := spill.Position{Path: path, Offset: int64(offsets[len(offsets)-2])}
+	ext := b.read(195, last, spill.MaxChunk)
+	if diff := cmp.Diff([]uint64{195}, firsts(t, ext.Chunks)); diff != "" || ext.End != 200 {
+		t.Errorf("End %d, chunks -want +got:\n%s", ext.End, diff)
+	}
+}

@@ -321,6 +321,9 @@ func TestOpenRefusesWhatItMustNotTouch(t *testing.T) {
 					label.Path != path) {
 					t.Errorf("LabelError: %+v", label)
 				}
+				if strings.Count(err.Error(), "spill:") != 1 {
+					t.Errorf("Open: %v", err)
+				}
 				if label == nil && !strings.Contains(err.Error(), b.cfg.Dir) {
 					t.Errorf("Open: %v", err)
 				}
@@ -727,4 +730,45 @@ func TestWhatStandsBehindTheItemsThatAReceiptVouchesForIsNoItem(t *testing.T) {
 		}
 		b.abort()
 	}
+}
+
+func TestJunkBehindTheLastNumberIsNoItem(t *testing.T) { // A20
+	b := newBench(t, unlimited)
+	b.seq = spill.MaxSeq - 3
+	b.put(3, 3)
+	b.abort()
+	_, f := b.disk.only(t)
+	f.data = append(f.data, strings.Repeat("junk", footerLen)...)
+	b.open()
+	if b.found.End != spill.MaxSeq || b.found.Items != 3 {
+		t.Errorf("%+v", b.found)
+	}
+}
+
+func TestWhatIsEmptyWasNotLeftOnPurpose(t *testing.T) {
+	b := newBench(t, unlimited)
+	b.close(0)
+	head := appendHeader(nil, header{kept: true, label: b.label})
+	b.disk.files[filepath.Join(b.cfg.Dir, segmentName(0))] = &inode{data: head}
+	b.disk.files[filepath.Join(b.cfg.Dir, receipt{5, 5}.name())] = &inode{}
+	must(t, b.tryOpen(false))
+	if diff := cmp.Diff([]string{}, b.disk.names()); diff != "" {
+		t.Errorf("left: %s", diff)
+	}
+}
+
+func TestAReceiptThatCanNotBeMarkedIsTold(t *testing.T) {
+	b := newBench(t, unlimited)
+	b.put(5, 5)
+	b.reopen(0)
+	if n := b.log.count("may not notice"); n != 0 {
+		t.Errorf("said %d times", n)
+	}
+	b.close(0)
+	b.disk.fail(fault{kind: "create", skip: 1, times: 1, err: syscall.EIO}) // behind the probe
+	b.open()
+	if n := b.log.count("may not notice"); n != 1 {
+		t.Errorf("said %d times", n)
+	}
+	b.wants(0, [2]uint64{0, 5})
 }

@@ -538,3 +538,14 @@ func TestALabelIsNeverCut(t *testing.T) {
 		}
 	}
 }
+
+func TestAShortageIsNoObstacleToOpen(t *testing.T) {
+	for _, err := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EMFILE, syscall.ENOMEM} {
+		b := newBench(t, unlimited)
+		b.put(5, 5)
+		b.close(0)
+		b.disk.fail(fault{kind: "create", times: 2, err: err}) // of the probe and the mark
+		b.open()
+		b.wants(0, [2]uint64{0, 5})
+	}
+}

@@ -681,3 +681,22 @@ var script = []op{
 	{kill, 0}, {read, 9}, {put, 9}, {put, 12}, {ack, 9}, {stop, 0}, {read, 50}, {ack, 50}, {put,
 		5}, {read, 3},
 }
+
+func TestOlderItemsThatComeLastMayHaveGaps(t *testing.T) {
+	b := newBench(t, Config{MaxBytes: -1, SegmentSize: 1 << 20})
+	b.seq = 10
+	b.put(20, 5)
+	b.store.Lift()
+	for _, batch := range []*spill.Batch{b.batch(4, 2), b.batch(8, 2)} {
+		n, err := b.store.Append(t.Context(), []*spill.Batch{batch})
+		if n != 1 || err != nil {
+			t.Fatal(n, err)
+		}
+	}
+	b.wants(4, [2]uint64{4, 6}, [2]uint64{8, 30})
+	b.kill()
+	if r := b.found; r.Next != 4 || r.End != 30 || r.Items != 24 {
+		t.Errorf("%+v", r)
+	}
+	b.wants(4, [2]uint64{4, 6}, [2]uint64{8, 30})
+}
