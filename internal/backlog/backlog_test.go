@@ -1,0 +1,310 @@
+package backlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"example.com/hopper/spill"
+	"example.com/hopper/spill/storetest"
+)
+
+// text is a codec of strings that refuses, panics or misbehaves where the string
+// says so.
+type text struct{}
+
+func (text) Append(dst []byte, v string) ([]byte, error) {
+	switch {
+	case strings.HasPrefix(v, "refuse"):
+		return dst, errors.New("refused")
+	case strings.HasPrefix(v, "panic"):
+		panic("no luck")
+	case strings.HasPrefix(v, "shorter"):
+		return dst[:0], nil
+	case strings.HasPrefix(v, "other"):
+		return append(make([]byte, len(dst)), v...), nil
+	}
+	return append(dst, v...), nil
+}
+
+func (text) Decode(src []byte) (string, error) {
+	if strings.HasPrefix(string(src), "unreadable") {
+		return "", errors.New("unreadable")
+	}
+	return string(src), nil
+}
+
+// open opens a backlog of strings of which none stays in the window.
+func open(t *testing.T, m *storetest.Memory, change func(*Config[string])) *Backlog[string] {
+	t.Helper()
+	cfg := Config[string]{Codec: text{}, Keep: true, Logger: slog.New(slog.DiscardHandler), Start: time.Now()}
+	if change != nil {
+		change(&cfg)
+	}
+
+	log, found, err := spill.Open(t.Context(), spill.Config{
+		Store: m.Store(), Label: "text", Keep: cfg.Keep, Wake: make(chan struct{}, 1),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Log, cfg.Found = log, found
+	return New(cfg)
+}
+
+// take returns what comes out of the backlog until it is empty or broken.
+func take(b *Backlog[string]) (got []string) {
+	for !b.Empty() && b.Err() == nil {
+		if head := b.Head(); head != nil {
+			got = append(got, *head)
+			b.Pop()
+		} else {
+			synctest.Wait() // for the log to read
+		}
+	}
+	return got
+}
+
+func pushAll(b *Backlog[string], items ...string) {
+	for _, v := range items {
+		b.Push(v)
+	}
+}
+
+// bubble runs f in a bubble, and checks the equation at its end.
+func bubble(t *testing.T, f func(t *testing.T) *Backlog[string]) {
+	synctest.Test(t, func(t *testing.T) {
+		b := f(t)
+		got := b.Tally()
+		if got.Received+got.Resumed != got.Delivered+got.InMemory+got.OnDisk+got.Lost {
+			t.Errorf("the equation does not hold: %+v", got)
+		}
+	})
+}
+
+func TestWhatACodecWontEncodeComesOutInItsPlace(t *testing.T) {
+	items := []string{"a", "refuse", "b", "panic", "shorter", "other than given", "c", "refuse again"}
+	bubble(t, func(t *testing.T) *Backlog[string] {
+		b := open(t, storetest.NewMemory(), nil)
+		pushAll(b, items...)
+		if got := b.Tally(); got.InMemory != 5 || got.OnDisk != 3 || got.Spilled != 3 {
+			t.Errorf("%+v, want 5 items in memory and 3 in the log", got)
+		}
+		if d := cmp.Diff(items, take(b)); d != "" {
+			t.Errorf("items (-want +got):\n%s", d)
+		}
+		if got := b.Tally(); got.MemoryBytes != 0 || got.Delivered != 8 {
+			t.Errorf("%+v, want nothing left", got)
+		}
+		b.Close(t.Context())
+		return b
+	})
+}
+
+func TestParkedItemsThatFillTheMemoryStopReceiving(t *testing.T) {
+	bubble(t, func(t *testing.T) *Backlog[string] {
+		b := open(t, storetest.NewMemory(), func(c *Config[string]) { c.MaxMemory = 1000; c.MayPark = true })
+		pushAll(b, strings.Repeat("x", 700), strings.Repeat("y", 100)) // the second is past three quarters
+		if got := b.Tally(); got.InMemory != 1 || got.OnDisk != 1 || !b.Room() {
+			t.Errorf("%+v, room %v, want one item in memory, one in the log, and room", got, b.Room())
+		}
+
+		for b.Room() {
+			b.Push("refuse " + strings.Repeat("z", 50))
+		}
+		var full *ParkedError
+		if err := b.Refusal(); !errors.As(err, &full) || full.Items != b.lot.len() || full.Unwrap() == nil {
+			t.Errorf("Refusal: %v", err)
+		}
+		if n := b.lot.len(); n < 2 || n > 4 {
+			t.Errorf("%d items are parked beside 716 bytes of 1000", n)
+		}
+		for range 2 {
+			b.Head()
+			b.Pop()
+		}
+		if !b.Room() || b.Refusal() != nil {
+			t.Errorf("no room after deliveries: %v", b.Refusal())
+		}
+		b.Close(t.Context())
+		return b
+	})
+}
+
+func TestAnItemThatCantBeDecoded(t *testing.T) {
+	items := []string{"a", "unreadable 1", "b", "unreadable 2", "unreadable 3", "c"}
+	for _, test := range []struct {
+		keep, skip bool
+		want       []string
+		lost       uint64
+	}{
+		{keep: true, want: []string{"a"}},
+		{keep: true, skip: true, want: []string{"a", "b", "c"}, lost: 3},
+		{want: []string{"a", "b", "c"}, lost: 3},
+	} {
+		t.Run(fmt.Sprintf("keep %v, skip %v", test.keep, test.skip), func(t *testing.T) {
+			bubble(t, func(t *testing.T) *Backlog[string] {
+				m := storetest.NewMemory()
+				b := open(t, m, func(c *Config[string]) { c.Keep, c.Skip = test.keep, test.skip })
+				pushAll(b, items...)
+				if d := cmp.Diff(test.want, take(b)); d != "" {
+					t.Errorf("items (-want +got):\n%s", d)
+				}
+				if got := b.Tally().Lost; got != test.lost || len(b.Losses()) != int(test.lost) {
+					t.Errorf("%d items are lost, want %d: %v", got, test.lost, b.Losses())
+				}
+
+				var broken *DecodeError
+				if ends := test.lost == 0; errors.As(b.Err(), &broken) != ends || ends && broken.Seq != 1 {
+					t.Errorf("Err: %v", b.Err())
+				}
+				end := b.Close(t.Context())
+				if want := uint64(len(items)-len(test.want)) - test.lost; end.Kept != want || end.Lost != 0 {
+					t.Errorf("%+v, want %d items kept", end, want)
+				}
+				return b
+			})
+		})
+	}
+}
+
+func TestDamageDoesNotCostParkedItems(t *testing.T) {
+	items := []string{"a", "refuse 1", "b", "c", "refuse 2", "refuse 3", "d"}
+	bubble(t, func(t *testing.T) *Backlog[string] {
+		m := storetest.NewMemory()
+		b := open(t, m, nil)
+		pushAll(b, items...)
+		time.Sleep(3 * time.Second)
+		b.Rest() // all is written
+		synctest.Wait()
+		m.Corrupt(0)
+
+		if d := cmp.Diff([]string{"refuse 1", "refuse 2", "refuse 3"}, take(b)); d != "" {
+			t.Errorf("items (-want +got):\n%s", d)
+		}
+		ranges := ""
+		for _, err := range b.Losses() {
+			var lost *spill.CorruptError
+			if errors.As(err, &lost) {
+				ranges += fmt.Sprintf("%d+%d ", lost.First, lost.Items)
+			}
+		}
+		if want := "0+1 2+2 6+1 "; ranges != want || b.Tally().Lost != 4 {
+			t.Errorf("lost: %s(%d), want %s", ranges, b.Tally().Lost, want)
+		}
+		b.Close(t.Context())
+		return b
+	})
+}
+
+func TestAStopCountsWhatIsKeptAndWhatIsLost(t *testing.T) {
+	for _, test := range []struct {
+		name       string
+		keep, full bool
+		kept, lost uint64
+	}{
+		{name: "kept", keep: true, kept: 6, lost: 2},
+		{name: "kept, but the store refuses", keep: true, full: true, lost: 8},
+		{name: "not kept", lost: 8 + 3},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) *Backlog[string] {
+				m := storetest.NewMemory()
+				b := open(t, m, func(c *Config[string]) { c.Keep = test.keep; c.MaxMemory = 60 })
+				pushAll(b, "in", "memory", "refuse 1", "a", "b", "refuse 2", "c", "d")
+				if test.full {
+					m.Fail(storetest.Append, 1000, errors.New("no space"))
+				}
+				if !test.keep {
+					b.Drop(2)
+					b.Drop(1)
+				}
+
+				end := b.Close(t.Context())
+				if end.Kept != test.kept || end.Lost != test.lost {
+					t.Errorf("%+v, want %d kept and %d lost", end, test.kept, test.lost)
+				}
+				if got := b.Tally(); got.Lost != test.lost || got.OnDisk != test.kept || got.InMemory != 0 {
+					t.Errorf("%+v", got)
+				}
+				if test.keep == (end.Err == nil) {
+					t.Errorf("error: %v", end.Err)
+				}
+				return b
+			})
+		})
+	}
+}
+
+func TestWhatIsKeptComesBackInOrder(t *testing.T) {
+	items := []string{"in", "memory", "a", "b", "c"}
+	for delivered := range len(items) {
+		bubble(t, func(t *testing.T) *Backlog[string] {
+			m := storetest.NewMemory()
+			b := open(t, m, func(c *Config[string]) { c.MaxMemory = 60 })
+			pushAll(b, items...)
+			for range delivered {
+				for b.Head() == nil {
+					synctest.Wait()
+				}
+				b.Pop()
+			}
+			if end := b.Close(t.Context()); end.Lost != 0 || end.Err != nil {
+				t.Errorf("Close: %+v", end)
+			}
+
+			b = open(t, m, nil)
+			if got := b.Tally().Resumed; got != uint64(len(items)-delivered) {
+				t.Errorf("%d items are found after %d were delivered", got, delivered)
+			}
+			if d := cmp.Diff(items[delivered:], take(b)); d != "" {
+				t.Errorf("after %d (-want +got):\n%s", delivered, d)
+			}
+			b.Close(t.Context())
+			return b
+		})
+	}
+}
+
+func TestTheOldestItemHasTheTimeItWasReceivedOrStored(t *testing.T) {
+	bubble(t, func(t *testing.T) *Backlog[string] {
+		m := storetest.NewMemory()
+		b := open(t, m, nil)
+		pushAll(b, "old")
+		stopped := time.Now()
+		b.Close(t.Context())
+		time.Sleep(time.Hour)
+
+		b = open(t, m, nil)
+		start := time.Now()
+		if got := b.Oldest(); !got.Equal(stopped) {
+			t.Errorf("the oldest is of %v, want when it was stored, %v", got, stopped)
+		}
+		time.Sleep(time.Minute)
+		b.Tick(time.Since(start))
+		b.Push("new")
+		for b.Head() == nil {
+			synctest.Wait()
+		}
+		if got := b.Oldest(); !got.Equal(stopped) {
+			t.Errorf("the oldest is of %v at its delivery, want %v", got, stopped)
+		}
+		b.Pop()
+		if got := b.Oldest(); !got.Equal(start.Add(time.Minute)) {
+			t.Errorf("then it is of %v, want %v", got, start.Add(time.Minute))
+		}
+		take(b)
+		if got := b.Oldest(); !got.IsZero() {
+			t.Errorf("none waits, but the oldest is of %v", got)
+		}
+		b.Close(context.Background())
+		return b
+	})
+}
