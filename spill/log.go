@@ -358,7 +358,7 @@ func (l *Log) RestDue() bool { return l.restDue.Load() }
 // Rest makes the log take next to no memory until it is used again: what is in
 // memory is written, and what was read ahead and not used is forgotten, the
 // rest of the cursor included, which Next returns again. It reports false, and
-// takes nothing back, if the store is just being read.
+// leaves everything as it is, if the store is just being read.
 func (l *Log) Rest() bool {
 	l.restDue.Store(false)
 	l.sealTail()

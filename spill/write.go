@@ -20,7 +20,7 @@ type writerState struct {
 	active bool      // the goroutine runs
 	began  time.Time // when it has called the store; zero while it does not
 
-	refusal error         // why the store takes nothing; nil while it does
+	refusal error         // why the store refuses items; nil while it does not
 	paused  bool          // the store is not asked again for a while
 	pauses  int           // that there were, those cut short included
 	delay   time.Duration // the length of the last one
