@@ -95,8 +95,8 @@
 // With [Resume], a pump that was stopped has everything on disk, made durable
 // with fsync, and the next one delivers exactly that. After a crash of the
 // process the next pump delivers what had been written: all of the log but its
-// last half MiB, and nothing of the memory window, unless the pump had been idle
-// for two seconds. Segments are deleted when all their items have been delivered,
+// last half MiB, or all of it if the pump had been idle for two seconds, and
+// nothing of the memory window. Segments are deleted when all their items have been delivered,
 // so up to one segment and the window can come twice. After a power cut the same
 // holds for the segments that were sealed; of the last one what the file system
 // had written comes back. The formats are described in packages spill and

@@ -50,8 +50,9 @@ func (c *console) showLocked(text string) {
 	c.status = len(text)
 }
 
-// A logger writes what the pump logs to the console: damage in detail, since it may be long until the end, and of all else
-// each kind of message once, since a pipe at its cap would tell with every segment.
+// A logger writes what the pump logs to the console: damage in detail, since it
+// may be long until the end, and of all else each kind of message once, since a
+// pipe at its cap would tell with every segment.
 type logger struct {
 	con     *console
 	told    sync.Map

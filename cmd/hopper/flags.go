@@ -45,8 +45,8 @@ type usageError string
 
 func (e usageError) Error() string { return string(e) }
 
-// defaultMemory is more than a channel's default: two processes on either side take turns of milliseconds, in which
-// a pipe carries megabytes.
+// defaultMemory is more than a channel's default: two processes on either side
+// take turns of milliseconds, in which a pipe carries megabytes.
 const defaultMemory = 16 << 20
 
 // settings are what the flags of the pipe say.

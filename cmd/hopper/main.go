@@ -80,8 +80,8 @@ func run(args []string, std stdio) int {
 	return report(err, std)
 }
 
-// report writes what is to be said about err, a line for each error that is joined in it, and returns
-// the exit code.
+// report writes what is to be said about err, a line for each error that is
+// joined in it, and returns the exit code.
 func report(err error, std stdio) int {
 	var usage usageError
 	switch {

@@ -46,8 +46,10 @@ func newPipe(s settings, std stdio) (*pipe, error) {
 	}
 	in, out := make(chan []byte), make(chan []byte)
 	var err error
-	options := append(s.options, hopper.WithCodec(codec.Bytes{}), hopper.WithLogger(slog.New(&logger{con: p.con})))
-	notResumed := fmt.Errorf("%s holds a kept backlog: start with -resume to deliver it, or choose another -dir", s.dir)
+	options := append(s.options, hopper.WithCodec(codec.Bytes{}),
+		hopper.WithLogger(slog.New(&logger{con: p.con})))
+	notResumed := fmt.Errorf("%s holds a kept backlog: start with -resume to deliver it, "+
+		"or choose another -dir", s.dir)
 	p.pump, err = hopper.Pipe(out, in, options...)
 	if errors.Is(err, spill.ErrNotResumed) {
 		err = notResumed
@@ -66,8 +68,14 @@ func newPipe(s settings, std stdio) (*pipe, error) {
 	}
 	p.resumed += int64(len(rest))
 	free := newBuffers()
-	p.source = &source{r: std.in, to: in, free: free, spilling: p.spilling, giveUp: make(chan struct{}), done: make(chan struct{})}
-	p.sink = &sink{w: std.out, from: out, free: free, rest: rest, stopping: make(chan struct{}), restored: p.restored, done: make(chan struct{})}
+	p.source = &source{
+		r: std.in, to: in, free: free, spilling: p.spilling,
+		giveUp: make(chan struct{}), done: make(chan struct{}),
+	}
+	p.sink = &sink{
+		w: std.out, from: out, free: free, rest: rest, restored: p.restored,
+		stopping: make(chan struct{}), done: make(chan struct{}),
+	}
 	return p, nil
 }
 
@@ -146,7 +154,8 @@ func (p *pipe) exit(errs ...error) int {
 	return exitCode(err)
 }
 
-// withoutDamage returns the joined errors in err but for those of damage, which the logger has told.
+// withoutDamage returns the joined errors in err but for those of damage, which
+// the logger has told.
 func withoutDamage(err error) error {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		var others []error
@@ -205,7 +214,8 @@ func (p *pipe) keep() int {
 	return p.exit(err)
 }
 
-// saved keeps the backlog, which may mean to wait for the disk, but for no longer than until the user insists.
+// saved keeps the backlog, which may mean to wait for the disk, but for no
+// longer than until the user insists.
 func (p *pipe) saved() int {
 	code := exitFailed
 	done := make(chan struct{})
@@ -220,8 +230,9 @@ func (p *pipe) saved() int {
 	return code
 }
 
-// unlessUrged waits until done is closed, and reports false if another signal comes before. One within a second of the
-// first is the same one: timeout(1) sends it both to the process and to its group.
+// unlessUrged waits until done is closed, and reports false if another signal
+// comes before. One within a second of the first is the same one: timeout(1)
+// sends it both to the process and to its group.
 func (p *pipe) unlessUrged(done <-chan struct{}) bool {
 	for first := time.Now(); ; {
 		select {
@@ -238,7 +249,8 @@ func (p *pipe) unlessUrged(done <-chan struct{}) bool {
 // appendLeft adds to the kept backlog what was read and the pump could not take.
 func (p *pipe) appendLeft(left []byte) error {
 	in, out := make(chan []byte), make(chan []byte)
-	pump, err := hopper.Pipe(out, in, hopper.Dir(p.dir), hopper.Resume(), hopper.KeepFree(0), hopper.WithCodec(codec.Bytes{}))
+	pump, err := hopper.Pipe(out, in, hopper.Dir(p.dir), hopper.Resume(), hopper.KeepFree(0),
+		hopper.WithCodec(codec.Bytes{}))
 	if err != nil {
 		return err
 	}

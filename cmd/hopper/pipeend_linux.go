@@ -9,12 +9,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pipeSize is the room that a pipe is given, in bytes: what /proc/sys/fs/pipe-max-size allows everybody by default. More
-// than the usual 64 KiB halves the time spent on switching between the processes on either side.
+// pipeSize is the room that a pipe is given, in bytes: what
+// /proc/sys/fs/pipe-max-size allows everybody by default. More than the usual
+// 64 KiB halves the time spent on switching between the processes on either
+// side.
 const pipeSize = 1 << 20
 
-// A pipeEnd is an end of a pipe, at which a blocked read or write can be ended. It waits in poll(2), and so each in a thread
-// of its own: between busy processes that wakes sooner than the runtime's poller.
+// A pipeEnd is an end of a pipe, at which a blocked read or write can be ended.
+// It waits in poll(2), and so each in a thread of its own: between busy
+// processes that wakes sooner than the runtime's poller.
 type pipeEnd struct {
 	fd  int
 	end [2]int // a pipe that is closed on its writing side to end what is going on
@@ -22,8 +25,9 @@ type pipeEnd struct {
 	once sync.Once
 }
 
-// interruptible returns f, named as /dev/stdin, opened once more such that a blocked read or write can be ended with a deadline
-// that has passed, if it is a pipe. f itself is left as it is: its mode is shared with other processes.
+// interruptible returns f, named as /dev/stdin, opened once more such that a
+// blocked read or write can be ended with a deadline that has passed, if it is
+// a pipe. f itself is left as it is: its mode is shared with other processes.
 func interruptible(f *os.File, flag int) io.ReadWriter {
 	fi, err := f.Stat()
 	if err != nil || fi.Mode()&os.ModeNamedPipe == 0 {

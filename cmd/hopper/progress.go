@@ -18,7 +18,8 @@ const (
 	smoothing   = 3 * time.Second        // of the rates
 )
 
-// showProgress starts to show progress, where that is wanted. The function that it returns ends that.
+// showProgress starts to show progress, where that is wanted. The function that
+// it returns ends that.
 func (p *pipe) showProgress() (stop func()) {
 	terminal := isTerminal(p.std.err)
 	if p.progress == never || p.progress == onTerminal && (!terminal || isTerminal(p.std.out)) {

@@ -13,8 +13,9 @@ import (
 	"github.com/golang/snappy"
 )
 
-// restName is a file beside the segments, with what was taken from the pump and not yet written to stdout when a run was
-// stopped: it comes before the segments. See writeRest.
+// restName is a file beside the segments, with what was taken from the pump and
+// not yet written to stdout when a run was stopped: it comes before the
+// segments. See writeRest.
 const restName = "hopper.rest"
 
 // newExt is ends the name of a file that is being written.
@@ -81,7 +82,8 @@ func loadRest(dir string) ([]byte, error) {
 	return rest, nil
 }
 
-// writeRest writes the length of rest and rest as a snappy stream, whose framing does not notice if a chunk is missing.
+// writeRest writes the length of rest and rest as a snappy stream, whose
+// framing does not notice if a chunk is missing.
 func writeRest(w io.Writer, rest []byte) error {
 	s := snappy.NewBufferedWriter(w)
 	s.Write(binary.LittleEndian.AppendUint64(nil, uint64(len(rest))))

@@ -67,8 +67,9 @@ func (s *sink) setRest(b []byte) {
 	s.rest = b
 }
 
-// stop ends writing, and returns what was in hand and not written. Where a write can't be interrupted and nobody reads, that
-// is the whole item, of which a part will have been written: it comes twice.
+// stop ends writing, and returns what was in hand and not written. Where a
+// write can't be interrupted and nobody reads, that is the whole item, of which
+// a part will have been written: it comes twice.
 func (s *sink) stop() (rest []byte) {
 	close(s.stopping)
 	d, ok := s.w.(interface{ SetWriteDeadline(time.Time) error })
