@@ -90,6 +90,27 @@ func (a *appender) setLength(b []byte) []byte {
 	return b
 }
 
+// done empties the tail if all of its items are done, so that its memory is used
+// again.
+func (a *appender) done(seq uint64) {
+	if t := a.tail; t != nil && t.items > 0 && t.end() <= seq {
+		t.first, t.items, t.buf = t.end(), 0, t.buf[:framesAt]
+	}
+}
+
+// skip drops the items below seq from the tail, which holds others.
+func (a *appender) skip(seq uint64) {
+	t := a.tail
+	if t == nil || seq <= t.first || seq >= t.end() {
+		return
+	}
+
+	rest := t.run.skip(seq)
+	n := copy(t.frames(), rest)
+	t.items, t.first = int(t.end()-seq), seq
+	t.buf = t.buf[:framesAt+n]
+}
+
 // sealTail passes the tail on, if there is one.
 func (l *Log) sealTail() {
 	if t := l.appender.tail; t != nil {

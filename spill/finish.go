@@ -57,7 +57,7 @@ func (e *ending) lose(p *pending, acked uint64, err error) {
 // waitForRoom returns when the log's memory is no longer full, or when it is
 // not to be waited for any longer.
 func (e *ending) waitForRoom(l *Log) {
-	for l.pending.Load() >= memLimit {
+	for l.pending.Load() >= l.marks.limit {
 		select {
 		case <-e.room:
 		case <-e.ctx.Done():
@@ -167,7 +167,7 @@ func (l *Log) busyLocked() bool {
 func (l *Log) giveUp() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.unreadLocked()
+	l.unreadLocked(l.read)
 	for _, p := range l.mem {
 		l.pending.Add(-int64(len(p.buf)))
 		l.unrefLocked(p)

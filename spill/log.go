@@ -10,10 +10,16 @@ import (
 )
 
 const (
-	reserve    = 128 << 10 // bytes of runs that stay in memory for the reader
-	writeSize  = 256 << 10 // from here on the others are written, several at a time
-	memHigh    = 320 << 10 // from here on whoever appends is faster than the log
-	memLimit   = 512 << 10 // from here on Room is false
+	reserve   = 128 << 10 // bytes of runs that stay in memory for the reader
+	writeSize = 256 << 10 // from here on the others are written, several at a time
+	memHigh   = 320 << 10 // from here on whoever appends is faster than the log
+	memLimit  = 512 << 10 // from here on Room is false
+
+	// The same of a journal. Its oldest run may be done but for the last item.
+	journalSize  = 512<<10 + maxBuf
+	journalHigh  = 672 << 10
+	journalLimit = 768 << 10
+
 	readyLimit = 256 << 10 // bytes of runs read ahead
 
 	maxPacked  = 4         // runs packed ahead of the store
@@ -32,8 +38,13 @@ type Config struct {
 	Keep   bool         // deliver what the store holds, and leave in it what remains
 	Logger *slog.Logger // faults; nil: discard
 
-	// Wake, of capacity 1, gets a value when what Next, Room, Refusal or RestDue
-	// returns may have changed.
+	// Journal says that most items will be done while they are still in memory:
+	// up to 512 KiB of those that are not stay there, unless SyncLater asks for
+	// them to be stored.
+	Journal bool
+
+	// Wake, of capacity 1, gets a value when what Next, Room, Refusal, RestDue or
+	// Synced returns may have changed.
 	Wake chan<- struct{}
 }
 
@@ -49,6 +60,7 @@ type Log struct {
 	tag     uint32 // checksum of the label
 	store   Store
 	limited bool // the store's limit holds for what is in memory too
+	marks   marks
 
 	appender appender // of the user's goroutine
 
@@ -65,6 +77,7 @@ type Log struct {
 
 	packing packingState
 	writer  writerState
+	syncing syncState
 	reading readingState
 	ending  *ending // not nil: nothing is read any more, all of mem is written
 
@@ -90,8 +103,9 @@ func Open(ctx context.Context, cfg Config) (*Log, Range, error) {
 
 	l := &Log{
 		cfg: cfg, tag: Checksum([]byte(cfg.Label)), store: cfg.Store,
-		acked: r.Next, read: r.Next, written: r.End,
+		acked: r.Next, read: r.Next, written: r.End, marks: cfg.marks(),
 	}
+	l.syncing.opened(r)
 	l.appender.end = r.End
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.reading.r = reader{store: l.store, tag: l.tag}
@@ -100,12 +114,26 @@ func Open(ctx context.Context, cfg Config) (*Log, Range, error) {
 	return l, r, nil
 }
 
+// marks say what is done once so many bytes of runs are in memory.
+type marks struct {
+	write int64 // runs are written
+	high  int64 // whoever appends is faster than the log
+	limit int64 // Room is false
+}
+
+func (c Config) marks() marks {
+	if c.Journal {
+		return marks{journalSize, journalHigh, journalLimit}
+	}
+	return marks{writeSize, memHigh, memLimit}
+}
+
 // Room reports whether the log takes another item. It always takes one, of any
 // size, if it is asked for no more than that while Room is true. held is the
 // number of bytes that the caller would want to append besides if it were to
 // stop now: if they are to be kept, the store's limit holds for them too.
 func (l *Log) Room(held int64) bool {
-	return l.pending.Load() < memLimit && (!l.limited || l.affords(held))
+	return l.pending.Load() < l.marks.limit && (!l.limited || l.affords(held))
 }
 
 // affords reports whether everything that is kept would fit into the store.
@@ -125,8 +153,8 @@ func (l *Log) affords(held int64) bool {
 // overhead bounds what the headers and footers of the last segments add.
 const overhead = 4 << 10
 
-// Refusal returns why Room is false, or nil if that is only because the store
-// is slower than the caller. The error matches [ErrFull] if the store has
+// Refusal returns why Room is false or a sync fails, or nil if that is only
+// because the store is slower than the caller. The error matches [ErrFull] if the store has
 // reached its limit, and [ErrHung] if it has not answered for some time.
 func (l *Log) Refusal(held int64) error {
 	if l.limited && !l.affords(held) {
@@ -138,7 +166,10 @@ func (l *Log) Refusal(held int64) error {
 	if l.hungLocked() {
 		return ErrHung
 	}
-	return l.writer.refusal
+	if err := l.writer.refusal; err != nil {
+		return err
+	}
+	return l.syncing.refusal
 }
 
 // Usage returns the space that the store takes. It never blocks.
@@ -158,14 +189,9 @@ func (l *Log) newPending(seq uint64) *pending {
 // the log is ending it waits until there is room.
 func (l *Log) handOver(p *pending) {
 	l.mu.Lock()
-	p.state = sealed
-	l.mem = append(l.mem, p)
-	full := l.pending.Add(int64(len(p.buf))) >= memLimit
-	l.usedLocked()
-
-	l.packLocked()
-	l.writeLocked()
+	l.handOverLocked(p)
 	e := l.ending
+	full := l.pending.Load() >= l.marks.limit
 	l.mu.Unlock()
 
 	if full && e != nil {
@@ -173,21 +199,41 @@ func (l *Log) handOver(p *pending) {
 	}
 }
 
-// Next says that all items below acked are done, and returns the oldest items
-// that have not been handed out yet, or the report that the oldest are lost.
-// The cursor that was returned before is given back. If both are nil there are
-// no items at hand: Wake gets a value when there may be.
-func (l *Log) Next(acked uint64) (*Cursor, *CorruptError) {
-	if t := l.appender.tail; t != nil && l.caughtUp() {
-		l.sealTail()
+func (l *Log) handOverLocked(p *pending) {
+	l.usedLocked()
+	if p.items == 0 { // all that was in it is done
+		l.unrefLocked(p)
+		return
 	}
 
+	p.state = sealed
+	l.mem = append(l.mem, p)
+	l.pending.Add(int64(len(p.buf)))
+	l.dropLocked()
+	l.packLocked()
+	l.writeLocked()
+}
+
+// Next returns the oldest items from the number from on that have not been
+// handed out yet, or the report that the oldest are lost. The cursor that was
+// returned before is given back. If both are nil there are no items at hand:
+// Wake gets a value when there may be.
+//
+// The items below from are not wanted any more: they were delivered, or the
+// caller has them. Those below acked are done, as [Log.Ack] says; the others
+// stay in the log. acked must not exceed from.
+func (l *Log) Next(from, acked uint64) (*Cursor, *CorruptError) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.usedLocked()
 	l.giveBackLocked()
 	l.ackLocked(acked)
+	l.passLocked(from)
 
+	if t := l.appender.tail; t != nil && t.end() > l.read && l.caughtUpLocked() {
+		l.appender.tail = nil
+		l.handOverLocked(t)
+	}
 	if len(l.ready) > 0 {
 		return l.takeReadyLocked()
 	}
@@ -206,11 +252,28 @@ func (l *Log) Next(acked uint64) (*Cursor, *CorruptError) {
 	return nil, nil
 }
 
-// caughtUp reports whether all that was handed over has been handed out, so
-// that only the tail is left.
-func (l *Log) caughtUp() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+// passLocked drops what was read ahead of the items below from. Losses among
+// them are not told, but damage that has cost no item is.
+func (l *Log) passLocked(from uint64) {
+	l.read = max(l.read, from)
+	for len(l.ready) > 0 {
+		r := l.ready[0]
+		switch {
+		case r.lost != nil && r.lost.clip(from):
+			return
+		case r.lost == nil && r.end() > from:
+			r.next = max(r.next, from)
+			return
+		}
+
+		putBuffer(r.buf)
+		l.ready = slices.Delete(l.ready, 0, 1)
+	}
+}
+
+// caughtUpLocked reports whether all that was handed over has been handed out,
+// so that only the tail is left.
+func (l *Log) caughtUpLocked() bool {
 	return len(l.ready) == 0 && l.read >= l.written &&
 		(len(l.mem) == 0 || l.mem[len(l.mem)-1].end() <= l.read)
 }
@@ -228,7 +291,8 @@ func (l *Log) takeReadyLocked() (*Cursor, *CorruptError) {
 }
 
 // Ack says that all items below seq are done: they need not be kept any more. A
-// cursor that is used up is given back.
+// cursor that is used up is given back. It must not come between Begin and
+// Commit.
 func (l *Log) Ack(seq uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -244,6 +308,7 @@ func (l *Log) ackLocked(seq uint64) {
 	}
 	l.acked = seq
 	l.read = max(l.read, seq)
+	l.appender.done(seq)
 	l.dropLocked()
 	l.settledLocked()
 	l.writeLocked()
@@ -278,7 +343,7 @@ func (l *Log) dropLocked() {
 func (l *Log) forgetLocked(p *pending) {
 	n := int64(len(p.buf))
 	after := l.pending.Add(-n)
-	if after < memLimit && after+n >= memLimit {
+	if limit := l.marks.limit; after < limit && after+n >= limit {
 		l.wake()
 	}
 	l.unrefLocked(p)
@@ -356,12 +421,17 @@ func (l *Log) tick() {
 func (l *Log) RestDue() bool { return l.restDue.Load() }
 
 // Rest makes the log take next to no memory until it is used again: what is in
-// memory is written, and what was read ahead and not used is forgotten, the
-// rest of the cursor included, which Next returns again. It reports false, and
-// leaves everything as it is, if the store is just being read.
-func (l *Log) Rest() bool {
+// memory is written, and what was handed out or read ahead is forgotten from the
+// item from on, at which the caller goes on with the next Next: its items are
+// returned again. A journal writes nothing if no item from there on waits, and
+// keeps in memory what is not done. Rest reports false, and leaves everything
+// as it is, if the store is just being read.
+func (l *Log) Rest(from uint64) bool {
 	l.restDue.Store(false)
-	l.sealTail()
+	idle := l.cfg.Journal && from >= l.appender.end
+	if !idle {
+		l.sealTail()
+	}
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -370,9 +440,21 @@ func (l *Log) Rest() bool {
 		return false
 	}
 
-	l.unreadLocked()
+	l.unreadLocked(from)
 	l.used = false
+	if idle {
+		l.dropEmptyTailLocked()
+		return true
+	}
 	l.settle = len(l.mem) > 0
 	l.writeLocked()
 	return true
+}
+
+// dropEmptyTailLocked gives up the memory of a tail whose items are all done.
+func (l *Log) dropEmptyTailLocked() {
+	if t := l.appender.tail; t != nil && t.items == 0 {
+		l.appender.tail = nil
+		l.unrefLocked(t)
+	}
 }

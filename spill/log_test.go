@@ -194,7 +194,7 @@ func (r *rig) take(n int) (taken int) {
 // next gets a cursor, and reports whether there is one.
 func (r *rig) next() bool {
 	r.t.Helper()
-	c, lost := r.log.Next(r.got)
+	c, lost := r.log.Next(r.got, r.got)
 	r.cursor = c
 	if lost != nil {
 		if lost.First != r.got || c != nil {
@@ -486,7 +486,7 @@ func TestAParkedItemKeepsItsPlace(t *testing.T) {
 		}
 
 		for seq := uint64(0); seq < n; {
-			c, lost := r.log.Next(seq)
+			c, lost := r.log.Next(seq, seq)
 			if lost != nil {
 				t.Fatal(lost)
 			}
@@ -1003,7 +1003,7 @@ func TestItemsAreHandedOutOnceThoughTheyAreNotDone(t *testing.T) {
 			inBubble(t, func(t *testing.T, r *rig) {
 				r.send(int(n))
 				for seq := uint64(0); seq < n; {
-					c, lost := r.log.Next(0)
+					c, lost := r.log.Next(0, 0)
 					if lost != nil {
 						t.Fatal(lost)
 					}
@@ -1019,7 +1019,7 @@ func TestItemsAreHandedOutOnceThoughTheyAreNotDone(t *testing.T) {
 					}
 					seq += uint64(c.Left)
 				}
-				if c, lost := r.log.Next(0); c != nil || lost != nil {
+				if c, lost := r.log.Next(0, 0); c != nil || lost != nil {
 					t.Errorf("more is handed out: %+v, %v", c, lost)
 				}
 

@@ -112,7 +112,7 @@ func (m *model) step(op, arg byte) {
 	case 11:
 		m.done(int(arg))
 	case 12:
-		if m.log.Rest() {
+		if m.log.Rest(m.next()) {
 			m.cursor = nil
 		}
 	case 13, 14:
@@ -261,7 +261,7 @@ func (m *model) take(n int) {
 
 		// What has been handed out is done before there is more, as with a pump.
 		m.done(m.window)
-		c, lost := m.log.Next(m.head())
+		c, lost := m.log.Next(m.head(), m.head())
 		m.cursor = c
 		if lost != nil {
 			m.lose(lost)
@@ -296,6 +296,14 @@ func (m *model) takeOne() {
 // rest returns the next n items that are to come from the log.
 func (m *model) rest(n int) []uint64 {
 	return m.queue[m.window:min(m.window+n, len(m.queue))]
+}
+
+// next returns the number of the next item that is to come from the log.
+func (m *model) next() uint64 {
+	if r := m.rest(1); len(r) > 0 {
+		return r[0]
+	}
+	return m.seq
 }
 
 // missed takes items below seq for missing that may be.
@@ -561,7 +569,7 @@ func (m *model) finish() {
 	if u := m.log.Usage(); u.Bytes != 0 || u.Segments != 0 {
 		m.Fatalf("with everything done the store takes %+v", u)
 	}
-	if !m.log.Rest() {
+	if !m.log.Rest(m.next()) {
 		m.Fatal("the store is read, though there is nothing to read")
 	}
 	if h, err := m.log.Held(); err != nil || h != (spill.Held{}) {

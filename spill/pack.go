@@ -62,7 +62,7 @@ func (l *Log) packDueLocked() bool {
 			claimed++
 		}
 	}
-	begun := claimed > 0 || l.pending.Load() >= writeSize
+	begun := claimed > 0 || l.pending.Load() >= l.marks.write
 	return begun && unclaimed > reserve && claimed < maxPacked
 }
 
@@ -125,7 +125,7 @@ func (l *Log) plainLocked() bool {
 	s := &l.packing
 	if s.plain > 0 {
 		s.plain--
-	} else if l.pending.Load() >= memHigh && claimed < maxPacked {
+	} else if l.pending.Load() >= l.marks.high && claimed < maxPacked {
 		s.plain = plainRun
 	}
 

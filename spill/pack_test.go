@@ -173,7 +173,7 @@ func TestAtMostSoManyRunsGoToTheStoreAtOnce(t *testing.T) {
 		r.size = sized(1000)
 		resume()
 		synctest.Wait()
-		r.log.Rest()
+		r.log.Rest(r.got)
 		synctest.Wait()
 		for _, n := range s.appends {
 			if n > spill.MaxPacked {
@@ -353,7 +353,7 @@ func TestARefusedAppendKeepsWhatItHasStored(t *testing.T) {
 					r.append()
 				}
 				if rest {
-					r.log.Rest()
+					r.log.Rest(r.got)
 				}
 				sleep(time.Minute)
 				r.takeAll()

@@ -113,28 +113,46 @@ func (l *Log) readFailed(err error) {
 	})
 }
 
-// unreadLocked takes back what was read ahead and what is left of the cursor,
-// and gives up the reader's memory. The reader must not be active.
-func (l *Log) unreadLocked() {
-	r, c := &l.reading.r, l.cursor
-	kept := 0
-	for kept < len(l.ready) && l.ready[kept].survives(c) {
-		kept++
-	}
-	if ahead := l.ready[kept:]; len(ahead) > 0 {
-		l.read, r.pos = ahead[0].next, ahead[0].at
-		for _, r := range ahead {
-			putBuffer(r.buf)
+// unreadLocked takes back what was handed out or read ahead from the item from
+// on, and gives up the reader's memory. The reader must not be active.
+func (l *Log) unreadLocked(from uint64) {
+	from = max(from, l.acked)
+	l.passLocked(from)
+	at, ok := l.placeLocked(&from)
+	if from != l.read {
+		if !ok {
+			at = Position{}
 		}
+		l.read, l.reading.r.pos = from, at
 	}
-	l.ready = slices.Clone(l.ready[:kept])
 
-	if c != nil && c.Left > 0 {
-		l.read, r.pos = c.Seq, Position{Path: c.Path, Offset: c.Offset}
-	}
 	l.giveBackLocked()
-	l.read = max(l.read, l.acked)
-	r.drop()
+	l.reading.r.drop()
 	l.reading.limit = 0
 	restBuffers()
+}
+
+// placeLocked drops what need not stay of what was read ahead, makes from the
+// item to be read next, and returns from where, if that is known.
+func (l *Log) placeLocked(from *uint64) (at Position, ok bool) {
+	if c := l.cursor; c != nil && c.load != nil && c.load.next <= *from {
+		at, ok = Position{Path: c.Path, Offset: c.Offset}, true
+	}
+
+	kept := 0
+	for kept < len(l.ready) && l.ready[kept].survives(*from) {
+		e := l.ready[kept].lost
+		*from = max(*from, e.First+e.Items)
+		kept++
+	}
+	ahead := l.ready[kept:]
+	if len(ahead) > 0 && ahead[0].next == *from {
+		at, ok = ahead[0].at, true
+	}
+
+	for _, r := range ahead {
+		putBuffer(r.buf)
+	}
+	l.ready = slices.Clone(l.ready[:kept])
+	return at, ok
 }

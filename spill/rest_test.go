@@ -22,7 +22,7 @@ import (
 // that it had in memory.
 func (r *rig) rest() {
 	r.t.Helper()
-	if !r.log.Rest() {
+	if !r.log.Rest(r.got) {
 		r.t.Fatal("Rest reports that the store is being read")
 	}
 	r.cursor = nil
@@ -135,7 +135,7 @@ func TestRestMayComeAnyTime(t *testing.T) {
 					if i%5 == 0 {
 						synctest.Wait()
 					}
-					if i%2 == 0 && r.log.Rest() {
+					if i%2 == 0 && r.log.Rest(r.got) {
 						r.cursor = nil
 					}
 					if i%11 == 0 {
@@ -205,7 +205,7 @@ func TestRestOfALogDoesNotConcernWhatComesLater(t *testing.T) {
 func TestUseOfALogPutsItsRestOff(t *testing.T) {
 	for name, use := range map[string]func(r *rig){
 		"append": func(r *rig) { r.size = sized(fullRun); r.send(1) },
-		"next":   func(r *rig) { r.log.Next(r.got); r.cursor = nil },
+		"next":   func(r *rig) { r.log.Next(r.got, r.got); r.cursor = nil },
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, r *rig) {
@@ -285,7 +285,7 @@ func TestRestWhileTheStoreIsReadTakesNothingBack(t *testing.T) {
 		r.take(100) // asks for more
 		resume := r.m.Hang(storetest.Read)
 		r.take(1 << 20) // until there is nothing at hand
-		if r.log.Rest() {
+		if r.log.Rest(r.got) {
 			t.Fatal("Rest, though the store does not answer")
 		}
 		if r.log.RestDue() {
@@ -350,7 +350,7 @@ func TestRestDoesNotChangeWhatIsLostAndWhy(t *testing.T) {
 
 			for r.got < 12 {
 				synctest.Wait() // some are read ahead
-				if rest && r.log.Rest() {
+				if rest && r.log.Rest(r.got) {
 					r.cursor = nil
 				}
 				r.take(1)
@@ -400,7 +400,7 @@ func TestANoticeThatWasReadAheadSurvivesRest(t *testing.T) {
 		r.send(1000)
 		r.next()
 		synctest.Wait()
-		if r.log.Rest() {
+		if r.log.Rest(r.got) {
 			r.cursor = nil
 		}
 		r.takeAll()
@@ -442,7 +442,7 @@ func (s *scripted) Read(
 func TestRestDoesNotGoBackBehindWhatIsDone(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		r.send(10)
-		c, _ := r.log.Next(0)
+		c, _ := r.log.Next(0, 0)
 		if c == nil || c.Left != 10 {
 			t.Fatalf("cursor %+v, want 10 items", c)
 		}
@@ -489,10 +489,10 @@ func ExampleLog_Rest() {
 	for !log.RestDue() {
 		<-wake
 	}
-	log.Rest() // the item goes to the store
+	log.Rest(0) // the item goes to the store
 
-	cursor, _ := log.Next(0)
-	for ; cursor == nil; cursor, _ = log.Next(0) {
+	cursor, _ := log.Next(0, 0)
+	for ; cursor == nil; cursor, _ = log.Next(0, 0) {
 		<-wake
 	}
 	greeting, _ := cursor.Item()

@@ -15,7 +15,7 @@ import (
 // chunks does.
 //
 // Calls. Open comes first and once, Close last and once. In between one
-// goroutine at a time calls Append, Trim and Lift, and another, at the same
+// goroutine at a time calls Append, Trim, Sync and Lift, and another, at the same
 // time, Read. Usage may be called from anywhere, before Open and after Close
 // too; the log calls it with a lock held. All other methods but Lift may block;
 // they should return when their context ends. The log keeps its own promises
@@ -63,6 +63,24 @@ type Store interface {
 	// holds no others and gives the space back. What can't be deleted now it
 	// deletes in a later Trim; the error is for the log to report.
 	Trim(ctx context.Context, acked uint64) error
+
+	// Sync makes durable what Append has stored, of a store opened with keep:
+	// after a crash of the machine it is there like after that of the process. It
+	// also remembers, as durably, that all items below acked are done: if any
+	// items are there at the next Open, it returns a Range.Next of at least
+	// acked, and never one above the largest number that was ever passed as acked
+	// to Sync or Trim, or as next to Close, unless it has no items below. acked
+	// never exceeds the numbers of items to come, but it may exceed those that
+	// are stored.
+	//
+	// A store whose Append is durable has only acked to remember, and nothing at
+	// all while no items below acked are left in it. One that can't keep what it
+	// is given, because it was opened without keep, does nothing. An error means
+	// that nothing new is sure: the log asks again after a pause, with the same
+	// acked or a larger one. What a failed call may have lost, such as data that
+	// the operating system has dropped after an error, must be stored anew
+	// before a later call succeeds.
+	Sync(ctx context.Context, acked uint64) error
 
 	// Lift says that the log is ending: from here on the limits that the store
 	// sets itself, such as a size or space to leave to others, are no reason to

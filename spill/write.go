@@ -41,7 +41,7 @@ func (l *Log) writeLocked() {
 }
 
 func (l *Log) writeDueLocked() bool {
-	return !l.ending.closed() && (l.trimDueLocked() || l.appendDueLocked())
+	return !l.ending.closed() && (l.trimDueLocked() || l.appendDueLocked() || l.syncDueLocked())
 }
 
 func (l *Log) trimDueLocked() bool {
@@ -61,39 +61,49 @@ func (l *Log) writableLocked(p *pending) bool {
 	if l.ending != nil {
 		return l.cfg.Keep && (p.state == packed || p.state == sealed)
 	}
-	return p.state == packed || p.state == sealed && l.settle
+	return p.state == packed || p.state == sealed && (l.settle || l.syncing.wants(p))
 }
 
 // write is the goroutine that changes the store, for as long as there is
 // something to do.
 func (l *Log) write() {
-	for {
-		l.mu.Lock()
-		w := &l.writer
-		w.active = l.writeDueLocked()
-		if !w.active {
-			l.ending.progress()
-			l.mu.Unlock()
-			return
-		}
-
-		if l.trimDueLocked() {
-			acked := l.acked
-			w.trimmed = acked
-			w.began = time.Now()
-			l.mu.Unlock()
-			l.trimmed(l.store.Trim(l.ctx, acked))
-			continue
-		}
-
-		runs, lift := l.claimWritesLocked(), l.ending.lift()
-		w.began = time.Now()
-		l.mu.Unlock()
-		if lift {
-			l.store.Lift()
-		}
-		l.put(runs)
+	for step := l.step(); step != nil; step = l.step() {
+		step()
 	}
+}
+
+// step returns what is to be done next: a call of the store, without the lock.
+// What is done is trimmed first, since that makes room, and a sync comes once
+// all that it is to cover is stored.
+func (l *Log) step() func() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	w := &l.writer
+	w.active = l.writeDueLocked()
+	if !w.active {
+		l.ending.progress()
+		return nil
+	}
+
+	w.began = time.Now()
+	switch {
+	case l.trimDueLocked():
+		acked := l.acked
+		w.trimmed = acked
+		return func() { l.trimmed(l.store.Trim(l.ctx, acked)) }
+
+	case l.appendDueLocked():
+		runs, lift := l.claimWritesLocked(), l.ending.lift()
+		return func() {
+			if lift {
+				l.store.Lift()
+			}
+			l.put(runs)
+		}
+	}
+
+	upTo := l.syncing.asked
+	return func() { l.synced(upTo, l.store.Sync(l.ctx, upTo.acked)) }
 }
 
 // hungLocked reports whether the store has not answered for some time.

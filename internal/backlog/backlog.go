@@ -236,7 +236,7 @@ func (b *Backlog[T]) Settle() {
 // Rest gives up memory that a backlog which nobody uses does not need.
 func (b *Backlog[T]) Rest() {
 	b.window.rest()
-	if b.log.Rest() {
+	if b.log.Rest(b.head + uint64(b.window.len())) {
 		b.cursor = nil
 	}
 }

@@ -306,6 +306,7 @@ func (v *view) Read(
 
 func (v *view) Append(context.Context, []*spill.Batch) (int, error) { return 0, errReadOnly }
 func (v *view) Trim(context.Context, uint64) error                  { return errReadOnly }
+func (v *view) Sync(context.Context, uint64) error                  { return errReadOnly }
 func (v *view) Lift()                                               {}
 func (v *view) Usage() spill.Usage                                  { return spill.Usage{} }
 

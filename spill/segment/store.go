@@ -202,6 +202,14 @@ func (s *Store) trim(acked uint64) error {
 	return s.trash.empty()
 }
 
+// Sync implements [spill.Store].
+func (s *Store) Sync(_ context.Context, acked uint64) error {
+	if s.phase.Load() != inUse {
+		return errNotOpen
+	}
+	return s.writer.sync(acked)
+}
+
 // Lift implements [spill.Store].
 func (s *Store) Lift() { s.writer.limits.max, s.writer.limits.keepFree = -1, 0 }
 

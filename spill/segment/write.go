@@ -283,6 +283,15 @@ func (w *writer) createFile(first uint64) (path string, f file, err error) {
 	return "", nil, fmt.Errorf("make %s: it and the names behind it are taken: %w", path, fs.ErrExist)
 }
 
+// sync makes the active segment durable.
+func (w *writer) sync(acked uint64) error {
+	w.acked = max(w.acked, acked)
+	if w.active == nil || !w.kept {
+		return nil
+	}
+	return w.active.f.Sync()
+}
+
 // seal ends the active segment, if there is one, with a footer and makes it
 // durable. Its items are stored either way, and without the footer too; only a
 // power cut may cost what could not be synced.

@@ -58,6 +58,7 @@ type faulty struct {
 	put    func(ctx context.Context, batches []*spill.Batch) (int, error)
 	read   func(ctx context.Context, seq uint64, from spill.Position, buf []byte) (spill.Extent, error)
 	trim   func(ctx context.Context, acked uint64) error
+	sync   func(ctx context.Context, acked uint64) error
 	lift   func()
 	usage  func() spill.Usage
 	finish func(ctx context.Context, keep bool, next, end uint64) error
@@ -91,6 +92,13 @@ func (f *faulty) Trim(ctx context.Context, acked uint64) error {
 		return f.trim(ctx, acked)
 	}
 	return f.Store.Trim(ctx, acked)
+}
+
+func (f *faulty) Sync(ctx context.Context, acked uint64) error {
+	if f.sync != nil {
+		return f.sync(ctx, acked)
+	}
+	return f.Store.Sync(ctx, acked)
 }
 
 func (f *faulty) Lift() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,6 +21,7 @@ const (
 	Append
 	Read
 	Trim
+	Sync
 	Lift
 	Close
 	numCalls
@@ -27,10 +29,13 @@ const (
 
 // String returns the method's name.
 func (c Call) String() string {
-	return [...]string{"Open", "Append", "Read", "Trim", "Lift", "Close"}[c]
+	return [...]string{"Open", "Append", "Read", "Trim", "Sync", "Lift", "Close"}[c]
 }
 
-var errUnknown = errors.New("storetest: timed out, outcome unknown")
+var (
+	errUnknown = errors.New("storetest: timed out, outcome unknown")
+	errNoSpace = errors.New("storetest: no space left")
+)
 
 // knobs are what tests of those who use a store can turn.
 type knobs struct {
@@ -142,7 +147,7 @@ func (m *Memory) Fail(c Call, calls int, err error) {
 // Lift are not affected.
 func (m *Memory) Hang(calls ...Call) (resume func()) {
 	if len(calls) == 0 {
-		calls = []Call{Open, Append, Read, Trim, Close}
+		calls = []Call{Open, Append, Read, Trim, Sync, Close}
 	}
 
 	gate := make(chan struct{})
@@ -179,6 +184,20 @@ func (m *Memory) Calls(c Call) int {
 	m.knobs.mu.Lock()
 	defer m.knobs.mu.Unlock()
 	return m.knobs.calls[c]
+}
+
+// CutPower is like Crash, and loses what has been stored since the last Sync or
+// Close.
+func (m *Memory) CutPower() {
+	m.Crash()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+
+	m.active = nil
+	m.pieces = slices.DeleteFunc(m.pieces, func(p *piece) bool {
+		p.loseUnsynced()
+		return p.missing == nil && len(p.batches) == 0
+	})
 }
 
 // Corrupt changes a bit in the chunk in which the item seq begins. It panics if
@@ -242,6 +261,7 @@ func (m *Memory) Medium() Medium {
 			return m.Store()
 		},
 		Crash:     func(spill.Store) { m.Crash() },
+		CutPower:  func(spill.Store) { m.CutPower() },
 		Refuse:    m.refuse,
 		Hang:      func() (resume func()) { return m.Hang() },
 		Corrupt:   m.Corrupt,
@@ -253,8 +273,10 @@ func (m *Memory) Medium() Medium {
 // refuse makes the stores refuse everything, or no longer.
 func (m *Memory) refuse(on bool) {
 	if on {
-		m.Fail(Append, 1<<30, errors.New("storetest: no space left"))
+		m.Fail(Append, 1<<30, errNoSpace)
+		m.Fail(Sync, 1<<30, errNoSpace)
 	} else {
 		m.Fail(Append, 0, nil)
+		m.Fail(Sync, 0, nil)
 	}
 }

@@ -51,7 +51,7 @@ func (u *user) send(end uint64) {
 // be more.
 func (u *user) take(until uint64) {
 	u.tr.t.Helper()
-	c, lost := u.log.Next(u.got)
+	c, lost := u.log.Next(u.got, u.got)
 	if lost != nil {
 		u.tr.t.Fatalf("the log reports a loss: %v", lost)
 	}

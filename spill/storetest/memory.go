@@ -30,7 +30,7 @@ type Memory struct {
 	keep   bool         // what the items' log was opened with
 	dirty  bool         // that log has not ended with Close
 	left   *receipt     // of the last Close, until the next Open
-	done   uint64       // items below have been done at a Close
+	done   uint64       // items below have been done at a Close or Sync
 	last   uint64       // behind the last item ever stored
 	made   int          // pieces so far, for their names
 	pieces []*piece     // in the order of their first items
@@ -50,6 +50,7 @@ type piece struct {
 	batches    []place
 	data       []byte // the chunks
 	chunks     []int  // where they begin in data
+	synced     int // of the batches
 	stored     time.Time
 	missing    error // not nil: there is no data, and why
 }
@@ -91,7 +92,7 @@ type memoryStore struct {
 	lifted bool          // guarded by m.mu
 
 	life    atomic.Int32 // 0: to be opened, 1: in use, 2: ended
-	writing atomic.Bool  // a call of Append, Trim or Lift is under way
+	writing atomic.Bool  // a call of Append, Trim, Sync or Lift is under way
 	reading atomic.Bool  // a call of Read is under way
 }
 
@@ -449,6 +450,46 @@ func (m *Memory) trimLocked(acked uint64) {
 	}
 }
 
+// Sync implements [spill.Store].
+func (s *memoryStore) Sync(ctx context.Context, acked uint64) error {
+	s.inUse(Sync)
+	defer only(Sync, &s.writing)()
+
+	if err := s.m.knobs.enter(ctx, Sync, s.cut); err != nil {
+		return err
+	}
+	unlock, err := s.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+
+	if s.m.keep {
+		s.m.done = max(s.m.done, acked)
+		s.m.syncLocked()
+	}
+	return nil
+}
+
+// syncLocked makes all batches survive a power cut.
+func (m *Memory) syncLocked() {
+	for _, p := range m.pieces {
+		p.synced = len(p.batches)
+	}
+}
+
+// loseUnsynced drops the batches that would not survive a power cut.
+func (p *piece) loseUnsynced() {
+	if p.missing != nil || p.synced == len(p.batches) {
+		return
+	}
+
+	end := p.batches[p.synced]
+	at, _ := slices.BinarySearch(p.chunks, end.offset)
+	p.batches, p.chunks, p.data = p.batches[:p.synced], p.chunks[:at], p.data[:end.offset]
+	p.end = end.first
+}
+
 // Lift implements [spill.Store].
 func (s *memoryStore) Lift() {
 	s.inUse(Lift)
@@ -521,6 +562,7 @@ func (s *memoryStore) Close(ctx context.Context, keep bool, next, end uint64) er
 	}
 	m.left, m.done = &receipt{next, end}, next
 	m.last = max(m.last, next)
+	m.syncLocked()
 	m.trimLocked(next)
 	if next < end {
 		m.cutLocked(end)

@@ -38,7 +38,7 @@ func TestMemoryThatOftenFailsIsAStore(t *testing.T) {
 	})
 }
 
-// A flaky store says "not now" to every other Append and Read, and has often
+// A flaky store says "not now" to every other Append, Read and Sync, and has often
 // stored what it says it has not. After Lift it takes everything, as a log does
 // not ask again then.
 type flaky struct {
@@ -72,6 +72,13 @@ func (f flaky) Read(
 		f.m.Fail(storetest.Read, 1, errFlaky)
 	}
 	return f.Store.Read(ctx, seq, from, buf)
+}
+
+func (f flaky) Sync(ctx context.Context, acked uint64) error {
+	if f.m.Calls(storetest.Sync)%2 == 0 {
+		f.m.Fail(storetest.Sync, 1, errFlaky)
+	}
+	return f.Store.Sync(ctx, acked)
 }
 
 // open opens a store on a medium.

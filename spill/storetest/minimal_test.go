@@ -126,6 +126,13 @@ func (m *minimal) trim(acked uint64) {
 	m.batches = slices.DeleteFunc(m.batches, func(b stored) bool { return b.end <= acked })
 }
 
+func (m *minimal) Sync(_ context.Context, acked uint64) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.next = max(m.next, acked)
+	return nil
+}
+
 func (m *minimal) Lift() {}
 
 func (m *minimal) Usage() spill.Usage {

@@ -29,8 +29,14 @@ type Medium struct {
 	// be unlocked.
 	Crash func(s spill.Store)
 
+	// CutPower leaves the medium as the end of s's machine would: what was stored
+	// since the last Sync or Close is lost, as far as the store does not make it
+	// durable before. Else it is like Crash.
+	CutPower func(s spill.Store)
+
 	// Refuse makes Append refuse everything, as a full disk does, or, if on is
-	// false, no longer. What it has refused has not changed the medium.
+	// false, no longer. What it has refused has not changed the medium. Sync may
+	// fail meanwhile.
 	Refuse func(on bool)
 
 	// Hang makes the calls of all stores hang until resume is called or their
