@@ -25,6 +25,7 @@ type directory struct {
 	is        fs.FileInfo // to know it again; nil: not seen yet
 	made      []string    // by open: the directory, and those that it is in
 
+	dirty      bool // files were made or removed since the last sync
 	unsyncable bool // the file system can't sync directories
 	toldMemory bool // it has been said that the directory is in memory
 }
@@ -174,6 +175,7 @@ func (d *directory) create(path string) (file, error) {
 	if err := d.check(); err != nil {
 		return nil, err
 	}
+	d.dirty = true
 	return d.fs.Create(path)
 }
 
@@ -181,6 +183,7 @@ func (d *directory) create(path string) (file, error) {
 func (d *directory) remove(path string) error {
 	err := d.check()
 	if err == nil {
+		d.dirty = true
 		err = d.fs.Remove(path)
 	}
 	return ignoreMissing(err)
@@ -227,6 +230,7 @@ func (d *directory) sync() error {
 	}
 
 	err := d.fs.SyncDir(d.path)
+	d.dirty = d.dirty && err != nil
 	if cantSync(err) {
 		d.unsyncable = true
 		d.log.Warn("spill: the file system can't sync directories: a power cut may cost segments",

@@ -14,18 +14,26 @@ import (
 )
 
 // Chunk types of the snappy framing format that a segment uses beside those of
-// its data, which package spill makes. Both are of the skippable range 0x80 to
+// its data, which package spill makes. All are of the skippable range 0x80 to
 // 0xfd: other tools pass over them.
 const (
 	typeHeader = 0x80
 	typeFooter = 0x81
+	typeCursor = 0x82
+)
+
+// Versions of the format. A segment of version 2 may have cursors.
+const (
+	version1 = 1
+	version2 = 2
 )
 
 const (
 	streamID = "\xff\x06\x00\x00sNaPpY"
 	magic    = "hopper"
-	version  = 1
-	flagKept = 1 // header flag: the items are to be left when the log closes
+
+	flagKept   = 1 // header flag: the items are to be left when the log closes
+	flagCursor = 1 // footer flag: a cursor stands in front
 
 	chunkHeaderLen = 4 // type, 24-bit length
 	checksumLen    = 4 // at the end of a skippable chunk, at the start of the data of others
@@ -33,12 +41,21 @@ const (
 )
 
 // Lengths: of the body of a header, without the label; of a whole header, with
-// the stream identifier; and of a whole footer.
+// the stream identifier; of a whole footer; and of a whole cursor.
 const (
 	headerFixedLen = 38
 	maxHeaderLen   = 10 + chunkHeaderLen + headerFixedLen + maxLabel
 	footerLen      = 40
+	cursorLen      = 32
 )
+
+// endLen is the length of what ends a sealed segment, at most.
+func endLen(version byte) int64 {
+	if version == version1 {
+		return footerLen
+	}
+	return cursorLen + footerLen
+}
 
 var (
 	errNoHeader  = errors.New("no segment header")
@@ -54,6 +71,7 @@ func uint24(b []byte) int { return int(b[0]) | int(b[1])<<8 | int(b[2])<<16 }
 
 // A header says what a segment holds.
 type header struct {
+	version byte
 	first   uint64 // number of the segment's first item
 	follows uint64 // where the store ended before: items from there to first never were in it
 	acked   uint64 // items below were done by then
@@ -83,7 +101,7 @@ func appendHeader(dst []byte, h header) []byte {
 	if h.kept {
 		flags = flagKept
 	}
-	dst = append(append(dst, magic...), version, flags)
+	dst = append(append(dst, magic...), h.version, flags)
 	for _, n := range [...]uint64{h.first, h.follows, h.acked} {
 		dst = le.AppendUint64(dst, n)
 	}
@@ -121,13 +139,13 @@ func parseHeader(b []byte) (h header, n int, err error) {
 	if !bytes.HasPrefix(body, []byte(magic)) || len(body) == len(magic) {
 		return h, n, fmt.Errorf("%w: no %s segment", spill.ErrVersion, magic)
 	}
-	if v := body[len(magic)]; v != version {
-		return h, n, fmt.Errorf("%w %d", spill.ErrVersion, v)
+	if h.version = body[len(magic)]; h.version != version1 && h.version != version2 {
+		return h, n, fmt.Errorf("%w %d", spill.ErrVersion, h.version)
 	}
 	if !bytes.HasPrefix(b, []byte(streamID)) {
 		return h, n, errBadHeader
 	}
-	h, err = parseHeaderBody(body)
+	err = h.parse(body)
 	return h, n, err
 }
 
@@ -139,24 +157,24 @@ func beginsHeader(b []byte) bool {
 	return string(b[:n]) == begin[:n]
 }
 
-func parseHeaderBody(body []byte) (h header, err error) {
+func (h *header) parse(body []byte) error {
 	if len(body) < headerFixedLen-checksumLen {
-		return h, errBadHeader
+		return errBadHeader
 	}
 
 	flags, rest := body[len(magic)+1], body[len(magic)+2:]
 	h.kept = flags&flagKept != 0
 	h.first, h.follows, h.acked = le.Uint64(rest), le.Uint64(rest[8:]), le.Uint64(rest[16:])
 	if max(h.first, h.follows, h.acked) >= spill.MaxSeq {
-		return header{}, fmt.Errorf("%w: implausible item numbers", errBadHeader)
+		return fmt.Errorf("%w: implausible item numbers", errBadHeader)
 	}
 
 	rest = rest[24:]
 	if int(le.Uint16(rest)) != len(rest)-2 {
-		return header{}, errBadHeader
+		return errBadHeader
 	}
 	h.label = string(rest[2:])
-	return h, nil
+	return nil
 }
 
 // skippable returns the body, without its checksum, and the whole length of the
@@ -182,6 +200,7 @@ func skippable(b []byte, limit int) (body []byte, n int, err error) {
 type footer struct {
 	first, end uint64 // the segment holds the items [first, end)
 	frames     uint64 // bytes of their frames, uncompressed
+	cursor     bool   // a cursor stands in front
 }
 
 // appendFooter appends the footer:
@@ -195,7 +214,12 @@ type footer struct {
 func appendFooter(dst []byte, f footer) []byte {
 	start := len(dst)
 	dst = append(dst, typeFooter, 0, 0, 0)
-	dst = append(append(dst, magic...), version, 0)
+
+	flags := byte(0)
+	if f.cursor {
+		flags = flagCursor
+	}
+	dst = append(append(dst, magic...), version1, flags)
 	for _, n := range [...]uint64{f.first, f.end, f.frames} {
 		dst = le.AppendUint64(dst, n)
 	}
@@ -211,14 +235,70 @@ func parseFooter(b []byte) (f footer, ok bool) {
 	if err != nil || n != footerLen {
 		return f, false
 	}
-	if string(body[:len(magic)]) != magic || body[len(magic)] != version {
+	if string(body[:len(magic)]) != magic || body[len(magic)] != version1 {
 		return f, false
 	}
 
-	rest := body[len(magic)+2:]
-	f = footer{le.Uint64(rest), le.Uint64(rest[8:]), le.Uint64(rest[16:])}
+	flags, rest := body[len(magic)+1], body[len(magic)+2:]
+	f = footer{
+		first: le.Uint64(rest), end: le.Uint64(rest[8:]), frames: le.Uint64(rest[16:]),
+		cursor: flags&flagCursor != 0,
+	}
 	ok = f.first <= f.end && f.end <= spill.MaxSeq && f.frames <= math.MaxInt64
 	return f, ok
+}
+
+// A cursor says that all items below acked are done. A segment has any number
+// of them, between its data chunks and behind; the last one in front of the
+// footer stands there once more, if there is one.
+type cursor struct {
+	first uint64 // as in the segment's header
+	acked uint64
+}
+
+const cursorHeader = "\x82\x1c\x00\x00" // of the chunk: type and length
+
+// appendCursor appends the cursor:
+//
+//	+------+----------+--------+---------+-------+-------+-------+-----+
+//	| 0x82 | len (24) | hopper | version | flags | first | acked | crc |
+//	+------+----------+--------+---------+-------+-------+-------+-----+
+//	   1        3         6         1        1       8       8      4
+//
+// The checksum covers everything from the magic to the acknowledged number.
+func appendCursor(dst []byte, c cursor) []byte {
+	start := len(dst)
+	dst = append(dst, typeCursor, 0, 0, 0)
+	dst = append(append(dst, magic...), version2, 0)
+	dst = le.AppendUint64(le.AppendUint64(dst, c.first), c.acked)
+	return finishSkippable(dst, start)
+}
+
+// parseCursor reads the cursor that b begins with. is says that there is one,
+// ok that it is sound. Where the header of the chunk is damaged its body tells,
+// so that a cursor never costs the items behind it.
+func parseCursor(b []byte) (c cursor, is, ok bool) {
+	if len(b) < cursorLen {
+		return c, false, false
+	}
+
+	is = string(b[:chunkHeaderLen]) == cursorHeader
+	body := b[chunkHeaderLen : cursorLen-checksumLen]
+	ok = string(body[:len(magic)]) == magic && body[len(magic)] == version2 &&
+		spill.Checksum(body) == le.Uint32(b[cursorLen-checksumLen:cursorLen])
+	if !ok {
+		return c, is, false
+	}
+
+	c = cursor{first: le.Uint64(body[8:]), acked: le.Uint64(body[16:])}
+	return c, true, c.acked < spill.MaxSeq
+}
+
+// tornCursor reports whether b, which is too short for a cursor, may be the
+// beginning of one.
+func tornCursor(b []byte) bool {
+	return len(b) >= chunkHeaderLen && len(b) < cursorLen &&
+		string(b[:chunkHeaderLen]) == cursorHeader
 }
 
 // The names of files. Numbers have seqDigits digits, so that names sort as

@@ -59,7 +59,7 @@ var goldenParts = struct {
 	header header
 	footer footer
 }{
-	header{first: 42, follows: 40, acked: 7, kept: true, label: "bytes"},
+	header{version: version1, first: 42, follows: 40, acked: 7, kept: true, label: "bytes"},
 	footer{first: 42, end: 45, frames: 10},
 }
 
@@ -136,9 +136,9 @@ func TestAHeaderOfAnotherVersionIsToldFromADamagedOne(t *testing.T) {
 		b    []byte
 		want bool
 	}{
-		{"version 2, as long", future("hopper\x02" + string(goldenHeader[at+1:len(goldenHeader)-4])), true},
-		{"version 2, shorter", future("hopper\x02x"), true},
-		{"version 2, longer", future("hopper\x02" + strings.Repeat("x", 1000)), true},
+		{"version 3, as long", future("hopper\x03" + string(goldenHeader[at+1:len(goldenHeader)-4])), true},
+		{"version 3, shorter", future("hopper\x03x"), true},
+		{"version 3, longer", future("hopper\x03" + strings.Repeat("x", 1000)), true},
 		{"version 0", future("hopper\x00"), true},
 		{"no version at all", future("hopper"), true},
 		{"of another program", future("hoppla\x01" + string(goldenHeader[at+1:len(goldenHeader)-4])), true},
@@ -159,11 +159,12 @@ func TestHeadersAndFootersWithImplausibleNumbersAreRefused(t *testing.T) {
 	const limit = spill.MaxSeq
 	for _, h := range []header{{first: limit}, {follows: limit}, {acked: limit},
 		{first: 1<<64 - 1}} {
-		if _, n, err := parseHeader(appendHeader(nil, h)); err == nil || n == 0 {
+		h.version = version1
+		if _, n, err := parseHeader(appendHeader(nil, h)); !errors.Is(err, errBadHeader) || n == 0 {
 			t.Errorf("%+v: %v", h, err)
 		}
 	}
-	if _, _, err := parseHeader(appendHeader(nil, header{first: limit - 1, follows: limit - 1,
+	if _, _, err := parseHeader(appendHeader(nil, header{version: version1, first: limit - 1, follows: limit - 1,
 		acked: limit - 1})); err != nil {
 		t.Error(err)
 	}
@@ -547,7 +548,7 @@ func TestShortAndForeignChunksAreNoTrap(t *testing.T) {
 		}
 	}
 
-	foot := appendFooter(nil, footer{1, 2, 3})
+	foot := appendFooter(nil, footer{first: 1, end: 2, frames: 3})
 	for n := range foot {
 		if _, ok := parseFooter(foot[:n]); ok {
 			t.Errorf("%d bytes of a footer are one", n)

@@ -30,6 +30,11 @@ type segment struct {
 	loose  bool   // it is yet to be synced, if it is to be left
 	unsafe error  // not nil: it could not be synced
 
+	version byte   // of its header
+	synced  int64  // bytes that survive a power cut
+	noted   uint64 // the highest cursor in the file, the header's included
+	acked   uint64 // the same of what survives a power cut
+
 	// Of the goroutine that reads.
 	notices []notice // not told yet
 }
@@ -94,6 +99,15 @@ func (x *index) remove(s *segment) {
 	defer x.mu.Unlock()
 	x.segments = slices.DeleteFunc(x.segments, func(t *segment) bool { return s == t })
 	x.noteOldestLocked()
+}
+
+// replace puts a segment in the place of another that has the same items.
+func (x *index) replace(old, fresh *segment) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if i := slices.Index(x.segments, old); i >= 0 {
+		x.segments[i] = fresh
+	}
 }
 
 // grow takes note of what has been appended to a segment.

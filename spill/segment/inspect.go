@@ -29,6 +29,7 @@ type SegmentInfo struct {
 	First, End uint64 // it holds the items [First, End)
 	Bytes      int64  // size of the file
 	FrameBytes int64  // of its items with their lengths, uncompressed
+	Acked      uint64 // the items below were done, as its header or a cursor says
 	Label      string // names the kind of the items
 	State      string
 	Err        error // not nil: what is wrong with it
@@ -215,7 +216,7 @@ func (c *candidate) info() SegmentInfo {
 	s := c.seg
 	info := SegmentInfo{
 		Path: s.path, First: s.first, End: s.end, Bytes: s.disk, FrameBytes: int64(s.frames),
-		Label: c.header.label, State: StateOpen, Err: c.damage,
+		Acked: c.acked, Label: c.header.label, State: StateOpen, Err: c.damage,
 	}
 
 	switch {

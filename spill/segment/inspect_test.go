@@ -17,7 +17,7 @@ import (
 func writeSegment(t *testing.T, dir string, first, end uint64, seal bool, more string) string {
 	t.Helper()
 	const label = "test"
-	b := appendHeader(nil, header{first: first, follows: first, kept: true, label: label})
+	b := appendHeader(nil, header{version: version1, first: first, follows: first, kept: true, label: label})
 	frames := uint64(0)
 	for seq := first; seq < end; seq += 2 {
 		var items [][]byte
@@ -31,7 +31,7 @@ func writeSegment(t *testing.T, dir string, first, end uint64, seal bool, more s
 		frames += uint64(batch.FrameBytes())
 	}
 	if seal {
-		b = appendFooter(b, footer{first, end, frames})
+		b = appendFooter(b, footer{first: first, end: end, frames: frames})
 	}
 	path := filepath.Join(dir, segmentName(first))
 	must(t, os.WriteFile(path, append(b, more...), 0o600))
@@ -229,7 +229,7 @@ func TestVerifyTellsOfJunkBehindAFooter(t *testing.T) { // A19
 }
 
 func TestSegmentsThatCanNotBeReadAreListedAndNotVerified(t *testing.T) {
-	other := appendHeader(nil, header{first: 10, label: "other"})
+	other := appendHeader(nil, header{version: version1, first: 10, label: "other"})
 	for _, tt := range []struct {
 		name  string
 		b     []byte

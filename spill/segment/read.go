@@ -85,7 +85,7 @@ func (r *reader) readSegment(
 		return spill.Extent{At: at, Err: err, End: p.end}, nil
 	}
 
-	chunks, err := readChunks(f, buf, at.Offset, p.size)
+	chunks, err := readChunks(f, buf, &at.Offset, p.size, nil)
 	switch {
 	case err == io.EOF:
 		return spill.Extent{At: at, End: p.end}, nil
@@ -203,23 +203,37 @@ type ioError struct{ error }
 
 func (e ioError) Unwrap() error { return e.error }
 
-// readChunks reads whole chunks from off on into buf, as many as fit, with a
-// single read. Readable data ends at limit. The error says why there is not
-// even one: io.EOF at the limit, an ioError, or what is wrong with the data.
-func readChunks(f file, buf []byte, off, limit int64) (chunks []byte, err error) {
-	if off >= limit {
-		return nil, io.EOF
-	}
-	got, err := f.ReadAt(buf[:min(int64(len(buf)), limit-off)], off)
+// readChunks reads whole data chunks from off on into buf, as many as fit and
+// have no cursor in between. Cursors in front of them are passed to visit, if
+// it is not nil, and off is moved behind them. Readable data ends at limit. The
+// error says why there is not even one chunk: io.EOF at the limit, an ioError,
+// or what is wrong with the data.
+func readChunks(
+	f file, buf []byte, off *int64, limit int64, visit func(off int64, cursor []byte),
+) (chunks []byte, err error) {
+	for *off < limit {
+		got, err := f.ReadAt(buf[:min(int64(len(buf)), limit-*off)], *off)
 
-	n, why := wholeChunks(buf[:got])
-	switch {
-	case n > 0:
-		return buf[:n], nil
-	case err != nil && !errors.Is(err, io.EOF):
-		return nil, ioError{err}
+		b := buf[:got]
+		for _, is, _ := parseCursor(b); is; _, is, _ = parseCursor(b) {
+			if visit != nil {
+				visit(*off, b[:cursorLen])
+			}
+			b = b[cursorLen:]
+			*off += cursorLen
+		}
+
+		n, why := wholeChunks(b)
+		switch {
+		case n > 0:
+			return b[:n], nil
+		case err != nil && !errors.Is(err, io.EOF):
+			return nil, ioError{err}
+		case len(b) == got: // there was no cursor
+			return nil, why
+		}
 	}
-	return nil, why
+	return nil, io.EOF
 }
 
 // wholeChunks returns the length of the chunks that b begins with, and why
@@ -227,6 +241,9 @@ func readChunks(f file, buf []byte, off, limit int64) (chunks []byte, err error)
 func wholeChunks(b []byte) (n int, err error) {
 	for {
 		size, err := spill.ChunkLen(b[n:])
+		if err != nil && tornCursor(b[n:]) {
+			err = spill.ErrTorn
+		}
 		if err != nil {
 			return n, err
 		}

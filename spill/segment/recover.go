@@ -39,8 +39,8 @@ func (f *found) plan(dir string) *plan {
 	vouched := p.chooseReceipt(f)
 	p.next = vouched.next
 	for _, c := range f.segments {
-		p.next = max(p.next, c.header.acked)
-		p.crashed = p.crashed || !p.closedBehind(c.seg)
+		p.next = max(p.next, c.acked)
+		p.crashed = p.crashed || !p.closedBehind(c)
 	}
 
 	var live, dead []*candidate
@@ -49,8 +49,11 @@ func (f *found) plan(dir string) *plan {
 			live = append(live, c)
 		} else {
 			dead = append(dead, c)
-			p.dead = append(p.dead, c.seg)
 		}
+	}
+	dead, live = keepCursor(dead, live)
+	for _, c := range dead {
+		p.dead = append(p.dead, c.seg)
 	}
 	slices.SortStableFunc(live, func(a, b *candidate) int { return compareSegments(a.seg, b.seg) })
 	if len(live) > 0 && p.next >= vouched.end {
@@ -63,6 +66,24 @@ func (f *found) plan(dir string) *plan {
 		p.repeated = min(p.items, s.end-min(max(p.next, s.first), s.end))
 	}
 	return p
+}
+
+// keepCursor moves a segment without items from dead to live if nothing but its
+// cursor says that items in the others are done.
+func keepCursor(dead, live []*candidate) (remaining, kept []*candidate) {
+	byAcked := func(a, b *candidate) int { return cmp.Compare(a.acked, b.acked) }
+	if len(dead) == 0 || len(live) == 0 {
+		return dead, live
+	}
+
+	best := slices.MaxFunc(dead, byAcked)
+	first := slices.MinFunc(live, func(a, b *candidate) int { return compareSegments(a.seg, b.seg) })
+	if best.seg.end > best.seg.first || best.acked <= first.seg.first ||
+		best.acked <= slices.MaxFunc(live, byAcked).acked {
+		return dead, live
+	}
+	others := func(c *candidate) bool { return c == best }
+	return slices.DeleteFunc(dead, others), append(live, best)
 }
 
 // chooseReceipt picks the receipt that counts: the newest one, which begins
@@ -104,9 +125,12 @@ func (c *candidate) firstLeft(dead []*candidate, next uint64) uint64 {
 // closedBehind reports whether the log was closed after it had appended the
 // segment. An empty receipt vouches for no item, but for the Close that could
 // not store them all.
-func (p *plan) closedBehind(s *segment) bool {
-	r := p.receipt
-	return r != nil && !p.opened && (r.next == r.end || max(s.end, s.first+1) <= r.end)
+func (p *plan) closedBehind(c *candidate) bool {
+	r, end := p.receipt, c.seg.end
+	if c.header.version == version1 { // else it may have been made for the cursor alone
+		end = max(end, c.seg.first+1)
+	}
+	return r != nil && !p.opened && (r.next == r.end || end <= r.end)
 }
 
 // arrange puts the segments into their order, with a gap where items are

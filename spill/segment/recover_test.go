@@ -404,7 +404,7 @@ func TestASegmentWithNumbersNearTheLimitInsideIsNoTrap(t *testing.T) { // A20
 		b := newBench(t, unlimited)
 		b.put(5, 5)
 		b.abort()
-		h.label = b.label
+		h.version, h.label = version1, b.label
 		b.disk.files[filepath.Join(b.cfg.Dir, segmentName(5))] = &inode{data: appendHeader(nil, h)}
 		b.open()
 		b.put(10, 5)
@@ -429,7 +429,7 @@ func TestOpenWithstandsAnyNumbers(t *testing.T) { // A20
 		}
 		d := newDisk()
 		for range 1 + r.IntN(4) {
-			h := header{first: number(), follows: number(), acked: 0, kept: true, label: "bytes"}
+			h := header{version: version1, first: number(), follows: number(), acked: 0, kept: true, label: "bytes"}
 			if r.IntN(4) == 0 {
 				h.acked = number()
 			}
@@ -445,7 +445,7 @@ func TestOpenWithstandsAnyNumbers(t *testing.T) { // A20
 				}
 			}
 			if r.IntN(2) == 0 {
-				b = appendFooter(b, footer{h.first, max(h.first, number()), 1})
+				b = appendFooter(b, footer{first: h.first, end: max(h.first, number()), frames: 1})
 			}
 			name := h.first
 			if r.IntN(4) == 0 {
@@ -524,7 +524,7 @@ func TestCloseSyncsWhatAKilledPredecessorHasLeft(t *testing.T) {
 }
 
 func TestAnUnfinishedSegmentIsDeleted(t *testing.T) {
-	whole := appendHeader(nil, header{first: 5, label: "test", kept: true})
+	whole := appendHeader(nil, header{version: version1, first: 5, label: "test", kept: true})
 	for n := range len(whole) + 1 {
 		b := newBench(t, unlimited)
 		b.put(5, 5)
@@ -748,7 +748,7 @@ func TestJunkBehindTheLastNumberIsNoItem(t *testing.T) { // A20
 func TestWhatIsEmptyWasNotLeftOnPurpose(t *testing.T) {
 	b := newBench(t, unlimited)
 	b.close(0)
-	head := appendHeader(nil, header{kept: true, label: b.label})
+	head := appendHeader(nil, header{version: version1, kept: true, label: b.label})
 	b.disk.files[filepath.Join(b.cfg.Dir, segmentName(0))] = &inode{data: head}
 	b.disk.files[filepath.Join(b.cfg.Dir, receipt{5, 5}.name())] = &inode{}
 	must(t, b.tryOpen(false))

@@ -116,7 +116,8 @@ func newStore(cfg Config, fs fsys) *Store {
 	s.reader = reader{fs: fs, index: &s.index}
 	s.writer = writer{
 		log: cfg.Logger, dir: &s.dir, index: &s.index, trash: &s.trash, usage: &s.usage,
-		limits: limits{segment: cfg.SegmentSize, max: cfg.MaxBytes, keepFree: cfg.KeepFree},
+		version: version1,
+		limits:  limits{segment: cfg.SegmentSize, max: cfg.MaxBytes, keepFree: cfg.KeepFree},
 	}
 	s.index.set(nil, nil)
 	s.trash.noteDue()
@@ -202,12 +203,17 @@ func (s *Store) trim(acked uint64) error {
 	return s.trash.empty()
 }
 
-// Sync implements [spill.Store].
+// Sync implements [spill.Store]. It writes a cursor to the active segment, or
+// begins one with it, where the segments hold items below acked, and syncs what
+// is yet to be.
 func (s *Store) Sync(_ context.Context, acked uint64) error {
 	if s.phase.Load() != inUse {
 		return errNotOpen
 	}
-	return s.writer.sync(acked)
+	if !s.writer.kept {
+		return nil
+	}
+	return s.sync(acked)
 }
 
 // Lift implements [spill.Store].

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -365,7 +366,7 @@ func (m *medium) makeNewer() {
 // futureHeader is the header of another version.
 func futureHeader() []byte {
 	b := append([]byte(streamID), typeHeader, 0, 0, 0)
-	return finishSkippable(append(b, "hopper\x02 of the future"...), len(streamID))
+	return finishSkippable(append(b, "hopper\x03 of the future"...), len(streamID))
 }
 
 // A refusing file system can be full.
@@ -547,5 +548,48 @@ func TestAShortageIsNoObstacleToOpen(t *testing.T) {
 		b.disk.fail(fault{kind: "create", times: 2, err: err}) // of the probe and the mark
 		b.open()
 		b.wants(0, [2]uint64{0, 5})
+	}
+}
+
+// On a disk that can lose power the same holds.
+func TestStoreConformsOnADiskThatLosesPower(t *testing.T) {
+	for seed := range byte(5) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			storetest.Test(t, func(t *testing.T) storetest.Medium {
+				p := &powered{disk: newDisk(), dir: t.TempDir(), rand: rand.New(rand.NewChaCha8([32]byte{seed}))}
+				return storetest.Medium{
+					Store:    p.store,
+					Crash:    func(s spill.Store) { p.end(s, (*mount).kill) },
+					CutPower: func(s spill.Store) { p.end(s, func(m *mount) { m.crash(p.rand) }) },
+					Refuse:   p.refuse,
+				}
+			})
+		})
+	}
+}
+
+// powered is a fake disk for the conformance suite.
+type powered struct {
+	disk  *disk
+	dir   string
+	rand  *rand.Rand
+	mount *mount
+}
+
+func (p *powered) store() spill.Store {
+	p.mount = p.disk.mount()
+	return newStore(Config{Dir: p.dir, SegmentSize: 4 << 10, MaxBytes: -1}, p.mount)
+}
+
+func (p *powered) end(s spill.Store, how func(*mount)) {
+	how(p.mount)
+	_ = s.Close(context.Background(), true, 0, 0) // gives the lock back
+}
+
+func (p *powered) refuse(on bool) {
+	if on {
+		p.disk.fill(1)
+	} else {
+		p.disk.fill(0)
 	}
 }

@@ -1,6 +1,7 @@
 package segment
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"sync/atomic"
@@ -62,14 +63,42 @@ func (t *trash) empty() error {
 		return err
 	}
 
+	last := t.holder(dead)
 	t.doomed = nil
 	var errs error
 	for _, s := range dead {
-		errs = errors.Join(errs, t.discard(s))
+		if s != last {
+			errs = errors.Join(errs, t.discard(s))
+		}
+	}
+	errs = errors.Join(errs, t.dir.sync())
+	switch {
+	case last == nil:
+	case errs != nil:
+		t.doom(last)
+	default:
+		errs = errors.Join(t.discard(last), t.dir.sync())
 	}
 	t.noteDue()
-	return errors.Join(errs, t.dir.sync())
+	return errs
 }
+
+// holder returns the segment that must be removed last, for good, since nothing
+// but its cursor says that items of the others are done, should a power cut
+// bring them back. It is nil if there is none.
+func (t *trash) holder(dead []*segment) *segment {
+	last := slices.MaxFunc(dead, compareAcked)
+	if last.acked == 0 || last.version == version1 || len(dead) == 1 {
+		return nil
+	}
+	covered := func(s *segment) bool { return s.acked >= last.acked && (s.synced > 0 || !s.loose) }
+	if slices.ContainsFunc(t.index.all(), covered) {
+		return nil
+	}
+	return last
+}
+
+func compareAcked(a, b *segment) int { return cmp.Compare(a.acked, b.acked) }
 
 // dropReceipt removes the receipt if it vouches for one of the segments that
 // are to go. That is made durable first, so that it never vouches for what is

@@ -19,10 +19,11 @@ var errRetained = errors.New("it could not be read earlier, and its items were r
 type candidate struct {
 	seg     *segment
 	header  header
-	damage  error // of the header
-	sealed  bool  // it has a footer
-	guessed bool  // the last item is taken to be there because of data that can't be understood
-	junk    bool  // something stands behind the footer
+	damage  error  // of the header
+	acked   uint64 // the items below were done, as the header or a cursor says
+	sealed  bool   // it has a footer
+	guessed bool   // the last item is taken to be there because of data that can't be understood
+	junk    bool   // something stands behind the footer
 }
 
 // obscure reports whether nothing in the file can be understood, so that it may
@@ -166,6 +167,7 @@ func loadSegment(fs fsys, path string, number uint64, label string, full bool) (
 	if err != nil {
 		return nil, err
 	}
+	c.seg.version, c.seg.noted, c.seg.acked = c.header.version, c.acked, c.acked
 	return c, nil
 }
 
@@ -189,14 +191,14 @@ func (c *candidate) loadHeader(f file, number uint64, label string) error {
 			err = errNoHeader
 		}
 		c.damage = fmt.Errorf("segment header: %w", err)
-		h = header{first: number, kept: true, label: label}
+		h = header{version: version1, first: number, kept: true, label: label}
 		if n == 0 || label != "" {
 			n = len(appendHeader(nil, h))
 		}
 	}
 
 	s := c.seg
-	c.header = h
+	c.header, c.acked = h, h.acked
 	s.first, s.end, s.start = h.first, h.first, int64(n)
 	s.size = s.start
 	return nil
@@ -212,12 +214,38 @@ func (c *candidate) loadEnd(f file) error {
 	if ok && (ft.first == s.first || c.damage != nil) {
 		c.sealed = true
 		s.first, s.end, s.frames, s.size = ft.first, ft.end, ft.frames, s.disk-footerLen
+		if ft.cursor {
+			return c.loadCursor(f, s.size-cursorLen)
+		}
 		return nil
 	}
 
 	sc := scan{candidate: c, f: f, off: s.start}
 	return sc.run()
 }
+
+// loadCursor takes in the cursor in front of a footer.
+func (c *candidate) loadCursor(f file, at int64) error {
+	b := make([]byte, cursorLen)
+	if n, err := f.ReadAt(b, max(at, 0)); n < cursorLen && err != nil && !errors.Is(err, io.EOF) {
+		return ioError{err}
+	}
+	if !c.takeCursor(b) {
+		c.seg.notices = append(c.seg.notices, notice{at, errCursor})
+	}
+	return nil
+}
+
+// takeCursor takes in a cursor, and reports whether it is sound.
+func (c *candidate) takeCursor(b []byte) bool {
+	cur, _, ok := parseCursor(b)
+	if ok = ok && cur.first == c.seg.first; ok {
+		c.acked = max(c.acked, cur.acked)
+	}
+	return ok
+}
+
+var errCursor = errors.New("cursor is damaged: items may come twice")
 
 func readFooter(f file, at int64) (ft footer, ok bool, err error) {
 	if at < 0 {
@@ -239,13 +267,14 @@ type scan struct {
 	f         file
 	off       int64 // of the next chunk
 	buf       []byte
-	raw       []byte // for a decompressed chunk
+	raw       []byte  // for a decompressed chunk
+	bad       []int64 // offsets of damaged cursors with nothing sound behind yet
 }
 
 func (s *scan) run() error {
 	s.buf, s.raw = make([]byte, 2*spill.MaxChunk), make([]byte, spill.MaxChunk)
 	for {
-		chunks, err := readChunks(s.f, s.buf, s.off, s.candidate.seg.disk)
+		chunks, err := readChunks(s.f, s.buf, &s.off, s.candidate.seg.disk, s.cursor)
 		switch {
 		case errors.As(err, new(ioError)):
 			return err
@@ -265,6 +294,28 @@ func (s *scan) run() error {
 	}
 }
 
+// cursor takes in a cursor. A damaged one is told only if something sound stands
+// behind it: the last one may have been being written.
+func (s *scan) cursor(off int64, b []byte) {
+	if !s.candidate.takeCursor(b) {
+		s.bad = append(s.bad, off)
+		return
+	}
+	if c := s.candidate; !c.guessed {
+		c.seg.size = off + cursorLen
+	}
+	s.sound()
+}
+
+// sound takes note of sound data behind damaged cursors.
+func (s *scan) sound() {
+	seg := s.candidate.seg
+	for _, bad := range s.bad {
+		seg.notices = append(seg.notices, notice{bad, errCursor})
+	}
+	s.bad = nil
+}
+
 // chunk takes in a whole chunk. One that fails its checksum is passed over.
 func (s *scan) chunk(b []byte) error {
 	c := s.candidate
@@ -274,10 +325,11 @@ func (s *scan) chunk(b []byte) error {
 		return s.guess(s.off)
 	}
 
-	if c.damage != nil && c.seg.size == c.seg.start && p.Offset == 0 {
+	if c.damage != nil && c.seg.frames == 0 && p.Offset == 0 {
 		c.seg.first, c.seg.end = p.First, p.First // the name may be another item's
 	}
 	if p.End() >= c.seg.end {
+		s.sound()
 		c.seg.size, c.seg.end, c.guessed = s.off, p.End(), false
 		c.seg.frames += uint64(len(p.Frames))
 	}
@@ -294,8 +346,8 @@ func (s *scan) stray() error {
 	case ok && ft.first == c.seg.first && ft.end == c.seg.end:
 		c.sealed, c.junk = true, true
 		return nil
-	case c.seg.disk-s.off <= footerLen:
-		return nil // no more than a footer
+	case c.seg.disk-s.off <= endLen(c.header.version):
+		return nil // no more than that
 	}
 	return s.guess(s.off)
 }

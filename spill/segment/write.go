@@ -26,6 +26,9 @@ type writer struct {
 	acked  uint64 // items below are done
 	last   uint64 // number behind the last item ever stored
 
+	version  byte   // of the segments to be made
+	recorded uint64 // no items below come back, not even after a power cut
+
 	active *segment // nil: the next batch begins one
 }
 
@@ -119,7 +122,7 @@ func (w *writer) tryPut(b *spill.Batch) error {
 // got into the file.
 func (w *writer) write(b *spill.Batch) (bytes int64, err error) {
 	for chunk := range b.Chunks {
-		if err := w.room(int64(len(chunk)) + footerLen); err != nil {
+		if err := w.room(int64(len(chunk)) + endLen(w.active.version)); err != nil {
 			return bytes, err
 		}
 
@@ -170,7 +173,7 @@ func (l limits) reserve(total int64) int64 {
 func (w *writer) cut(written int64) {
 	a := w.active
 	switch {
-	case a.end == a.first: // nothing in it yet
+	case a.end == a.first && a.acked == 0: // nothing in it yet
 		w.abandon()
 		return
 	case written == 0:
@@ -209,9 +212,10 @@ func (w *writer) create(first uint64) error {
 	w.sizeSegments()
 
 	head := appendHeader(nil, header{
-		first: first, follows: w.follows(first), acked: w.acked, kept: w.kept, label: w.label,
+		version: w.version,
+		first:   first, follows: w.follows(first), acked: w.acked, kept: w.kept, label: w.label,
 	})
-	if err := w.room(int64(len(head)) + footerLen); err != nil {
+	if err := w.room(int64(len(head)) + endLen(w.version)); err != nil {
 		return err
 	}
 
@@ -221,7 +225,7 @@ func (w *writer) create(first uint64) error {
 	}
 	s := &segment{
 		path: path, first: first, end: first, start: int64(len(head)), size: int64(len(head)),
-		stored: time.Now(), f: f, users: 1, loose: true,
+		stored: time.Now(), f: f, users: 1, loose: true, version: w.version, noted: w.acked,
 	}
 	w.usage.add(s)
 	w.active = s
@@ -283,15 +287,6 @@ func (w *writer) createFile(first uint64) (path string, f file, err error) {
 	return "", nil, fmt.Errorf("make %s: it and the names behind it are taken: %w", path, fs.ErrExist)
 }
 
-// sync makes the active segment durable.
-func (w *writer) sync(acked uint64) error {
-	w.acked = max(w.acked, acked)
-	if w.active == nil || !w.kept {
-		return nil
-	}
-	return w.active.f.Sync()
-}
-
 // seal ends the active segment, if there is one, with a footer and makes it
 // durable. Its items are stored either way, and without the footer too; only a
 // power cut may cost what could not be synced.
@@ -302,8 +297,12 @@ func (w *writer) seal() {
 	}
 	defer w.detach()
 
-	n, err := a.f.Write(appendFooter(nil, footer{a.first, a.end, a.frames}))
+	b, noted := w.ending(a)
+	n, err := a.f.Write(b)
 	w.addBytes(a, int64(n))
+	if err == nil {
+		a.noted = max(a.noted, noted)
+	}
 	if err != nil {
 		w.log.Warn("spill: a segment stays without its footer", "path", a.path, "error", err)
 		if a.f.Truncate(a.size) == nil {
@@ -311,15 +310,32 @@ func (w *writer) seal() {
 		}
 	}
 
-	if !w.kept {
+	if w.kept {
+		a.loose = false
+		w.syncFile(a)
+	}
+}
+
+// ending returns what ends a segment, and the cursor in it.
+func (w *writer) ending(s *segment) (b []byte, noted uint64) {
+	ft := footer{first: s.first, end: s.end, frames: s.frames}
+	if s.version != version1 && w.acked > 0 {
+		noted, ft.cursor = w.acked, true
+		b = appendCursor(b, cursor{s.first, noted})
+	}
+	return appendFooter(b, ft), noted
+}
+
+// syncFile makes an open segment durable. That is never retried: after a failed
+// fsync the kernel takes the data for clean.
+func (w *writer) syncFile(s *segment) {
+	if err := s.f.Sync(); err != nil {
+		s.loose = false
+		s.unsafe = unsafeError(s, err)
+		w.log.Error("spill: a segment may not survive a power cut", "path", s.path, "error", err)
 		return
 	}
-	// Never retried: after a failed fsync the kernel takes the data for clean.
-	a.loose = false
-	if err := a.f.Sync(); err != nil {
-		a.unsafe = unsafeError(a, err)
-		w.log.Error("spill: a segment may not survive a power cut", "path", a.path, "error", err)
-	}
+	s.synced, s.acked = s.disk, s.noted
 }
 
 // unsafeError is the error of a segment that could not be synced.

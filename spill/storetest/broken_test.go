@@ -229,6 +229,30 @@ var breakages = []struct {
 	{"the last batch is written with the next", writeLate, []string{
 		"after a crash everything that was appended is there",
 	}},
+	{"Sync forgets what is done", syncNothing, []string{
+		"what was done at a Sync does not come back after a crash",
+		"Sync, Append and Trim may come in any order",
+		"a Sync that was refused may come again",
+		"what was synced survives a power cut",
+	}},
+	{"Sync takes too much for done", syncTooMuch, []string{
+		"what was done at a Sync does not come back after a crash",
+		"what was synced survives a power cut",
+	}},
+	{"Sync of the same number fails", syncOnce, []string{
+		"Sync, Append and Trim may come in any order",
+		"Sync of a store without items keeps nothing",
+	}},
+	{"Sync stores something in an empty store", syncIntoEmpty, []string{
+		"Sync when everything is done leaves nothing",
+	}},
+	{"Sync does not recover", syncSticky, []string{"a Sync that was refused may come again"}},
+	{"Sync of a log that is to leave nothing fails", syncOnlyKept, []string{
+		"a log that is to leave nothing may sync",
+	}},
+	{"Close does not make durable", closeWithoutSync, []string{
+		"what a clean Close left survives a power cut",
+	}},
 	{"Close keeps everything", keepAll, []string{"a Close without keep deletes everything"}},
 	{"the label is not looked at", ignoreLabel, []string{
 		"items of another kind are refused and left untouched",
@@ -325,7 +349,7 @@ func TestSuiteSkipsWhatAStoreCanNotBeMadeToDo(t *testing.T) {
 		})
 	}
 
-	if want := 15; skipped != want {
+	if want := 21; skipped != want {
 		t.Errorf("%d tests are skipped, want %d", skipped, want)
 	}
 }
@@ -836,5 +860,66 @@ func vouchForAll(f *faulty, m *Memory) {
 func alwaysKeep(f *faulty, _ *Memory) {
 	f.open = func(ctx context.Context, label string, _ bool) (spill.Range, error) {
 		return f.Store.Open(ctx, label, true)
+	}
+}
+
+func syncNothing(f *faulty, _ *Memory) {
+	f.sync = func(context.Context, uint64) error { return nil }
+}
+
+func syncTooMuch(f *faulty, _ *Memory) {
+	f.sync = func(ctx context.Context, acked uint64) error { return f.Store.Sync(ctx, acked+1) }
+}
+
+func syncOnce(f *faulty, _ *Memory) {
+	last := uint64(1 << 63)
+	f.sync = func(ctx context.Context, acked uint64) error {
+		if acked == last {
+			return errors.New("nothing is new")
+		}
+		last = acked
+		return f.Store.Sync(ctx, acked)
+	}
+}
+
+func syncIntoEmpty(f *faulty, m *Memory) {
+	f.sync = func(ctx context.Context, acked uint64) error {
+		m.mu.Lock()
+		if len(m.pieces) == 0 {
+			m.insertLocked(&piece{name: "cursor", first: acked, end: acked + 1})
+		}
+		m.mu.Unlock()
+		return f.Store.Sync(ctx, acked)
+	}
+}
+
+func syncSticky(f *faulty, _ *Memory) {
+	var failed error
+	f.sync = func(ctx context.Context, acked uint64) error {
+		if failed == nil {
+			failed = f.Store.Sync(ctx, acked)
+		}
+		return failed
+	}
+}
+
+func syncOnlyKept(f *faulty, m *Memory) {
+	f.sync = func(ctx context.Context, acked uint64) error {
+		if !m.keep {
+			return errors.New("nothing is kept")
+		}
+		return f.Store.Sync(ctx, acked)
+	}
+}
+
+func closeWithoutSync(f *faulty, m *Memory) {
+	f.finish = func(ctx context.Context, keep bool, next, end uint64) error {
+		err := f.Store.Close(ctx, keep, next, end)
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		for _, p := range m.pieces {
+			p.synced = 0
+		}
+		return err
 	}
 }

@@ -75,6 +75,7 @@ func testHang(tr *trial) {
 		return err
 	}})
 	s.hangs(hung{"Trim", func(ctx context.Context) error { return s.store.Trim(ctx, 10) }})
+	s.hangs(hung{"Sync", func(ctx context.Context) error { return s.store.Sync(ctx, 10) }})
 	s.holds(10, 40, span{10, 40})
 
 	tr.using = nil

@@ -50,7 +50,7 @@ type piece struct {
 	batches    []place
 	data       []byte // the chunks
 	chunks     []int  // where they begin in data
-	synced     int // of the batches
+	synced     int    // of the batches
 	stored     time.Time
 	missing    error // not nil: there is no data, and why
 }

@@ -138,6 +138,16 @@ var cases = []testCase{
 	{"after Lift older items may come last", testOlderItems},
 	{"what was refused may come again", testRefusal},
 
+	{"what was done at a Sync does not come back after a crash", testCursor},
+	{"Sync, Append and Trim may come in any order", testCursors},
+	{"Sync of a store without items keeps nothing", testSyncOfNothing},
+	{"Sync when everything is done leaves nothing", testSyncWhenAllIsDone},
+	{"a Sync that was refused may come again", testSyncRefused},
+	{"what was synced survives a power cut", testPowerCut},
+	{"what a clean Close left survives a power cut", testPowerCutAfterClose},
+	{"a log that is to leave nothing may sync", testSyncNotKept},
+	{"Sync returns though its context has ended", testSyncEndedContext},
+
 	{"a clean Close leaves exactly what it says", testCleanClose},
 	{"a clean Close may leave nothing", testNothingLeft},
 	{"a Close with equal numbers leaves what was stored from there on", testEqualNumbers},

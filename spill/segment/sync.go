@@ -1,0 +1,189 @@
+package segment
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+)
+
+// sync makes durable what is in the segments, and that the items below acked
+// are done.
+func (s *Store) sync(acked uint64) error {
+	w := &s.writer
+	w.acked = max(w.acked, acked)
+	w.checkActive()
+
+	record := acked > w.recorded && s.holdsBelow(acked)
+	if record {
+		if err := w.record(); err != nil {
+			return err
+		}
+	}
+
+	if err := s.secureAll(acked); err != nil {
+		return err
+	}
+	if s.dir.dirty {
+		if err := s.dir.sync(); err != nil {
+			return err
+		}
+	}
+	w.recorded = max(w.recorded, acked)
+	return nil
+}
+
+// holdsBelow reports whether files tell of items below acked.
+func (s *Store) holdsBelow(acked uint64) bool {
+	below := func(seg *segment) bool { return seg.first < acked && seg.first < seg.end }
+	r := s.trash.receipt
+	return slices.ContainsFunc(s.index.all(), below) ||
+		slices.ContainsFunc(s.trash.doomed, below) ||
+		r != nil && r.next < acked && r.next < r.end
+}
+
+// record writes that the items below acked are done: into the active segment,
+// or, if there is none that may have cursors or it is full, into the header of
+// the next one.
+func (w *writer) record() error {
+	w.version = version2
+	a := w.active
+	switch {
+	case a != nil && a.noted >= w.acked && a.version == version2:
+		return nil
+	case a == nil || a.version == version1 || a.size >= w.limits.segment:
+		w.seal()
+		return w.create(max(w.last, w.acked))
+	}
+	return w.note(a)
+}
+
+// note appends a cursor to the active segment.
+func (w *writer) note(a *segment) error {
+	b := appendCursor(nil, cursor{a.first, w.acked})
+	if err := w.room(int64(len(b)) + endLen(a.version)); err != nil {
+		return err
+	}
+
+	n, err := a.f.Write(b)
+	w.addBytes(a, int64(n))
+	if err != nil {
+		w.cut(int64(n))
+		return err
+	}
+	w.index.grow(a, a.end, int64(n))
+	a.noted = w.acked
+	return nil
+}
+
+// secureAll syncs the segments that hold items from acked on and are yet to be.
+// Those whose sync has failed are written anew.
+func (s *Store) secureAll(acked uint64) error {
+	var errs error
+	for _, seg := range s.index.all() {
+		if s.index.retained(seg) {
+			continue // it can't be read, and what it held is reported as lost
+		}
+
+		err := s.secureNow(seg)
+		if err != nil && seg.end > acked {
+			err = s.rescue(seg, err)
+		}
+		errs = errors.Join(errs, err)
+	}
+	return errs
+}
+
+// secureNow syncs a segment if it is yet to be.
+func (s *Store) secureNow(seg *segment) error {
+	w := &s.writer
+	switch {
+	case seg.unsafe != nil:
+	case seg == w.active:
+		if seg.synced == seg.disk {
+			return nil
+		}
+		w.syncFile(seg)
+		if seg.unsafe != nil {
+			w.detach()
+		}
+	case seg.loose:
+		if err := s.secure(seg); err != nil {
+			seg.unsafe = err
+		}
+		seg.loose = false
+	}
+	return seg.unsafe
+}
+
+// rescue stores the items of a segment whose sync has failed once more, in
+// another file, while they can still be read. It returns why, or else why not.
+func (s *Store) rescue(old *segment, why error) error {
+	w := &s.writer
+	if err := w.room(old.disk + endLen(old.version)); err != nil {
+		return errors.Join(why, err)
+	}
+	path, f, err := w.createFile(old.first)
+	if err != nil {
+		return errors.Join(why, explain(err))
+	}
+
+	fresh, err := s.copySegment(path, f, old)
+	if err != nil {
+		return errors.Join(why, explain(err), s.dir.remove(path))
+	}
+	s.usage.add(fresh)
+	s.index.replace(old, fresh)
+	s.reader.letGo([]*segment{old})
+	s.trash.doom(old)
+	s.dir.log.Warn("spill: a segment was written anew, since it might not survive a power cut",
+		"path", old.path, "copy", path, "error", why)
+	return s.trash.empty()
+}
+
+// copySegment copies a segment into a new file, makes that durable, and closes
+// it. It fails if not all is there.
+func (s *Store) copySegment(path string, f file, old *segment) (*segment, error) {
+	err := s.copyFile(f, old)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = s.dir.sync()
+	}
+	if err != nil {
+		return nil, err
+	}
+
+	c, err := loadSegment(s.dir.fs, path, old.first, s.writer.label, true)
+	if err != nil {
+		return nil, err
+	}
+	if c.damage != nil || c.guessed || c.seg.first != old.first || c.seg.end != old.end {
+		return nil, fmt.Errorf("copy %s: not all items can be read", old.path)
+	}
+	c.seg.stored, c.seg.synced = old.stored, c.seg.disk
+	return c.seg, nil
+}
+
+// copyFile appends to a file what readers may read of a segment.
+func (s *Store) copyFile(to file, old *segment) error {
+	from, err := s.dir.fs.Open(old.path)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+
+	buf := make([]byte, 64<<10)
+	for off := int64(0); off < old.size; {
+		n, err := from.ReadAt(buf[:min(int64(len(buf)), old.size-off)], off)
+		if n == 0 {
+			return errors.Join(io.ErrUnexpectedEOF, err)
+		}
+		if _, err := to.Write(buf[:n]); err != nil {
+			return err
+		}
+		off += int64(n)
+	}
+	return nil
+}
