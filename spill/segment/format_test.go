@@ -434,6 +434,10 @@ func affected(data []byte, at int) map[uint64]bool {
 	_, off, _ := parseHeader(data)
 	toEnd := false
 	for {
+		if _, is, _ := parseCursor(data[off:]); is { // damaging it costs nothing
+			off += cursorLen
+			continue
+		}
 		n, err := spill.ChunkLen(data[off:])
 		if err != nil || off+n > len(data) {
 			return seqs
@@ -458,6 +462,10 @@ func seemsTorn(data []byte, at int) bool {
 		return false
 	}
 	for {
+		if _, is, _ := parseCursor(data[off:]); is {
+			off += cursorLen
+			continue
+		}
 		n, err := spill.ChunkLen(data[off:])
 		if err != nil {
 			return false

@@ -24,6 +24,11 @@ type model struct {
 	gone   map[uint64]bool // were reported lost
 	mayAll bool            // a read has failed, so that any item may be
 	hit    bool            // something fails or is damaged, so that reports of no loss are right
+
+	synced  map[uint64]bool // survive a power cut
+	cursor  uint64          // the items below don't come back, as the last Sync says
+	damaged bool            // a bit has been flipped, perhaps of a cursor
+	suspect map[*inode]bool // an earlier process could not sync it
 }
 
 // An op is a step of a model.
@@ -37,6 +42,7 @@ const (
 	read
 	ack
 	trim
+	makeSafe
 	stop
 	kill
 	crash
@@ -51,7 +57,7 @@ func newModel(t *testing.T, cfg Config, seed byte) *model {
 	m := &model{
 		t: t, bench: newBench(t, cfg),
 		rand: rand.New(rand.NewChaCha8([32]byte{seed})), may: map[uint64]bool{},
-		gone: map[uint64]bool{},
+		gone: map[uint64]bool{}, synced: map[uint64]bool{}, suspect: map[*inode]bool{},
 	}
 	m.bench.log.b.Grow(1 << 10)
 	return m
@@ -68,6 +74,8 @@ func (m *model) step(o op) {
 		m.ack(o.n)
 	case trim:
 		m.bench.store.Trim(m.t.Context(), m.acked)
+	case makeSafe:
+		m.sync()
 	case stop:
 		m.stop()
 	case kill:
@@ -104,7 +112,41 @@ func (m *model) put(n int) {
 		for ; b.seq < batch.End(); b.seq++ {
 			m.stored = append(m.stored, b.seq)
 			delete(m.may, b.seq)
+			delete(m.synced, b.seq) // a number may be used again that was lost
 		}
+	}
+}
+
+// sync makes everything survive a power cut.
+func (m *model) sync() {
+	m.t.Helper()
+	b := m.bench
+	err := b.store.Sync(m.t.Context(), m.acked)
+	if err != nil {
+		if !m.hit {
+			m.t.Fatal(err)
+		}
+		return
+	}
+
+	m.cursor = m.acked
+	for _, s := range m.stored {
+		m.synced[s] = !m.may[s]
+	}
+	for _, seg := range b.store.index.all() {
+		if b.disk.files[seg.path] != nil && m.suspect[b.disk.files[seg.path]] {
+			for s := seg.first; s < seg.end; s++ {
+				delete(m.synced, s)
+			}
+		}
+	}
+}
+
+// noteSuspects notes the files whose sync has failed: to a process that opens
+// them later, they sync.
+func (m *model) noteSuspects() {
+	for _, f := range m.bench.disk.files {
+		m.suspect[f] = m.suspect[f] || f.lossy
 	}
 }
 
@@ -225,6 +267,7 @@ func (m *model) restart() {
 	m.t.Helper()
 	b := m.bench
 	seq := b.seq
+	m.noteSuspects()
 	for tries := 0; ; tries++ {
 		err := b.tryOpen(true)
 		if err == nil {
@@ -235,6 +278,9 @@ func (m *model) restart() {
 		}
 	}
 
+	if r := b.found; r.Items > 0 && r.Next < m.cursor && !m.damaged {
+		m.t.Fatalf("Open: %+v, though the items below %d were done at a Sync", r, m.cursor)
+	}
 	if b.found.Next > m.acked {
 		for _, s := range m.stored {
 			if s < b.found.Next && !m.may[s] {
@@ -299,7 +345,7 @@ func (m *model) crash() {
 	safe := m.durable()
 	m.hit = true // what a power cut leaves looks like damage
 	for s := range b.seq {
-		if !safe[s] {
+		if !safe[s] && !m.synced[s] {
 			m.may[s] = true
 		}
 	}
@@ -334,7 +380,7 @@ func (m *model) damage(n int) {
 	}
 	data := b.data(paths[n%len(paths)])
 	bit := m.rand.IntN(len(data) * 8)
-	m.hit = true
+	m.hit, m.damaged = true, true
 	for seq := range affected(data, bit/8) {
 		m.may[seq] = true
 	}

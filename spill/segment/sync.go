@@ -117,7 +117,7 @@ func (s *Store) secureNow(seg *segment) error {
 }
 
 // rescue stores the items of a segment whose sync has failed once more, in
-// another file, while they can still be read. It returns why, or else why not.
+// another file, while they can still be read. The error says why that failed.
 func (s *Store) rescue(old *segment, why error) error {
 	w := &s.writer
 	if err := w.room(old.disk + endLen(old.version)); err != nil {
@@ -128,11 +128,15 @@ func (s *Store) rescue(old *segment, why error) error {
 		return errors.Join(why, explain(err))
 	}
 
-	fresh, err := s.copySegment(path, f, old)
-	if err != nil {
-		return errors.Join(why, explain(err), s.dir.remove(path))
+	fresh := &segment{
+		path: path, first: old.first, end: old.end, start: old.start, stored: old.stored,
+		version: old.version, frames: old.frames,
 	}
 	s.usage.add(fresh)
+	if err := s.copySegment(f, old, fresh); err != nil {
+		return errors.Join(why, explain(err), s.trash.discard(fresh))
+	}
+
 	s.index.replace(old, fresh)
 	s.reader.letGo([]*segment{old})
 	s.trash.doom(old)
@@ -141,10 +145,10 @@ func (s *Store) rescue(old *segment, why error) error {
 	return s.trash.empty()
 }
 
-// copySegment copies a segment into a new file, makes that durable, and closes
-// it. It fails if not all is there.
-func (s *Store) copySegment(path string, f file, old *segment) (*segment, error) {
-	err := s.copyFile(f, old)
+// copySegment copies a segment into the file of another, makes that durable, and
+// closes it. It fails if not all is there.
+func (s *Store) copySegment(f file, old, fresh *segment) error {
+	err := s.copyFile(f, old, fresh)
 	if err == nil {
 		err = f.Sync()
 	}
@@ -152,22 +156,22 @@ func (s *Store) copySegment(path string, f file, old *segment) (*segment, error)
 		err = s.dir.sync()
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
 
-	c, err := loadSegment(s.dir.fs, path, old.first, s.writer.label, true)
+	c, err := loadSegment(s.dir.fs, fresh.path, old.first, s.writer.label, true)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if c.damage != nil || c.guessed || c.seg.first != old.first || c.seg.end != old.end {
-		return nil, fmt.Errorf("copy %s: not all items can be read", old.path)
+		return fmt.Errorf("copy %s: not all items can be read", old.path)
 	}
-	c.seg.stored, c.seg.synced = old.stored, c.seg.disk
-	return c.seg, nil
+	fresh.synced, fresh.acked, fresh.noted = fresh.disk, c.acked, c.acked
+	return nil
 }
 
 // copyFile appends to a file what readers may read of a segment.
-func (s *Store) copyFile(to file, old *segment) error {
+func (s *Store) copyFile(to file, old, fresh *segment) error {
 	from, err := s.dir.fs.Open(old.path)
 	if err != nil {
 		return err
@@ -175,15 +179,18 @@ func (s *Store) copyFile(to file, old *segment) error {
 	defer from.Close()
 
 	buf := make([]byte, 64<<10)
-	for off := int64(0); off < old.size; {
-		n, err := from.ReadAt(buf[:min(int64(len(buf)), old.size-off)], off)
+	for fresh.size < old.size {
+		n, err := from.ReadAt(buf[:min(int64(len(buf)), old.size-fresh.size)], fresh.size)
 		if n == 0 {
 			return errors.Join(io.ErrUnexpectedEOF, err)
 		}
-		if _, err := to.Write(buf[:n]); err != nil {
+
+		n, err = to.Write(buf[:n])
+		s.writer.addBytes(fresh, int64(n))
+		fresh.size += int64(n)
+		if err != nil {
 			return err
 		}
-		off += int64(n)
 	}
 	return nil
 }
