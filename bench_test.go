@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"runtime/metrics"
 	"slices"
 	"sync"
 	"testing"
@@ -49,12 +50,7 @@ func BenchmarkPassThrough(b *testing.B) {
 		b.Run(fmt.Sprintf("cap=%d/chan=forward", c), func(b *testing.B) {
 			b.ReportAllocs()
 			in, out := make(chan uint64, c), make(chan uint64, c)
-			go func() {
-				defer close(out)
-				for v := range in {
-					out <- v
-				}
-			}()
+			go forward(out, in)
 			move(b, in, out, b.N, 1)
 		})
 		b.Run(fmt.Sprintf("cap=%d/chan=pipe", c), func(b *testing.B) {
@@ -72,6 +68,99 @@ func BenchmarkPassThrough(b *testing.B) {
 			b.ReportMetric(float64(p.Stats().Spilled)/float64(b.N), "spilled/op")
 		})
 	}
+}
+
+// BenchmarkManualAck is a consumer that keeps up and acknowledges each item,
+// beside a goroutine that only forwards.
+func BenchmarkManualAck(b *testing.B) {
+	b.Run("item=uint64", func(b *testing.B) { manualAck(b, uint64(1)) })
+	b.Run("item=128B", func(b *testing.B) { manualAck(b, line(128)(1)) })
+}
+
+func manualAck[T any](b *testing.B, item T) {
+	for _, c := range []int{64, 256} {
+		b.Run(fmt.Sprintf("cap=%d/chan=forward", c), func(b *testing.B) {
+			b.ReportAllocs()
+			in, out := make(chan T, c), make(chan T, c)
+			go forward(out, in)
+			move(b, in, out, b.N, item)
+		})
+		b.Run(fmt.Sprintf("cap=%d/chan=pipe", c), func(b *testing.B) {
+			b.ReportAllocs()
+			in, out := make(chan T, c), make(chan T, c)
+			p, err := hopper.Pipe(out, in, hopper.Dir(b.TempDir()), hopper.Resume(), hopper.ManualAck())
+			if err != nil {
+				b.Fatal(err)
+			}
+			go func() {
+				for range out {
+					p.Ack(1)
+				}
+			}()
+			for range b.N {
+				in <- item
+			}
+			close(in)
+			if err := p.Wait(); err != nil {
+				b.Fatal(err)
+			}
+		})
+	}
+}
+
+func forward[T any](out chan<- T, in <-chan T) {
+	defer close(out)
+	for v := range in {
+		out <- v
+	}
+}
+
+// BenchmarkSyncEvery is a producer of 100,000 items a second, 100 every
+// millisecond, with a consumer that keeps up and acknowledges, with syncs and
+// without. What counts is the CPU time of the process for each item.
+func BenchmarkSyncEvery(b *testing.B) {
+	for name, opts := range map[string][]hopper.Option{
+		"never": nil, "100ms": {hopper.SyncEvery(100 * time.Millisecond)},
+	} {
+		b.Run("every="+name, func(b *testing.B) {
+			in, out := make(chan []byte, 64), make(chan []byte, 64)
+			opts := append(opts, hopper.Dir(b.TempDir()), hopper.Resume(), hopper.ManualAck())
+			p, err := hopper.Pipe(out, in, opts...)
+			if err != nil {
+				b.Fatal(err)
+			}
+			go func() {
+				for range out {
+					p.Ack(1)
+				}
+			}()
+
+			item := line(128)(1)
+			tick := time.NewTicker(time.Millisecond)
+			defer tick.Stop()
+			before := cpuTime()
+			for i := range b.N {
+				if i%100 == 0 {
+					<-tick.C
+				}
+				in <- item
+			}
+			close(in)
+			if err := p.Wait(); err != nil {
+				b.Fatal(err)
+			}
+			b.ReportMetric(float64(cpuTime()-before)/float64(b.N), "cpu-ns/op")
+		})
+	}
+}
+
+// cpuTime returns the CPU time that the program's own code has used so far, in
+// nanoseconds.
+func cpuTime() int64 {
+	samples := []metrics.Sample{{Name: "/cpu/classes/user:cpu-seconds"}}
+	runtime.GC() // brings it up to date
+	metrics.Read(samples)
+	return int64(samples[0].Value.Float64() * 1e9)
 }
 
 // BenchmarkStallThenDrain sends b.N items before the first is received: into a

@@ -7,6 +7,8 @@ import (
 	"log"
 	"os"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"example.com/hopper"
@@ -157,4 +159,133 @@ func ExampleResume() {
 	// second
 	// third
 	// wait: <nil>
+}
+
+// At least once: an item that was not acknowledged comes back at the next start.
+func ExampleManualAck() {
+	dir, err := os.MkdirTemp("", "example-")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	options := []hopper.Option{hopper.Dir(dir), hopper.Resume(), hopper.ManualAck()}
+
+	in, out, pump, err := hopper.Make[string](0, options...)
+	if err != nil {
+		log.Fatal(err)
+	}
+	in <- "stored"
+	in <- "lost in a crash of the sink"
+	fmt.Println("got:", <-out)
+	pump.Ack(1) // it is in the sink
+	fmt.Println("got:", <-out)
+	pump.Close() // without an Ack of the second
+
+	// The next start of the program.
+	in, out, pump, err = hopper.Make[string](0, options...)
+	if err != nil {
+		log.Fatal(err)
+	}
+	close(in)
+	for s := range out {
+		fmt.Println("again:", s)
+		pump.Ack(1)
+	}
+	fmt.Println("wait:", pump.Wait())
+	// Output:
+	// got: stored
+	// got: lost in a crash of the sink
+	// again: lost in a crash of the sink
+	// wait: <nil>
+}
+
+// A pool of workers, each of which is done with its items in its own time.
+func ExampleDeliveries() {
+	dir, err := os.MkdirTemp("", "example-")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+
+	in, out, pump, err := hopper.Make[int](0, hopper.Dir(dir), hopper.Resume(), hopper.ManualAck())
+	if err != nil {
+		log.Fatal(err)
+	}
+	go func() {
+		for i := range 100 {
+			in <- i
+		}
+		close(in)
+	}()
+
+	var sum atomic.Int64
+	var workers sync.WaitGroup
+	deliveries := hopper.Deliveries(pump, out)
+	for range 4 {
+		workers.Go(func() {
+			for d := range deliveries {
+				sum.Add(int64(d.Value)) // the work
+				d.Ack()
+			}
+		})
+	}
+	workers.Wait()
+	fmt.Println(sum.Load(), pump.Wait())
+	// Output: 4950 <nil>
+}
+
+// What was received more than a tenth of a second ago survives a crash.
+func ExampleSyncEvery() {
+	dir, err := os.MkdirTemp("", "example-")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+
+	in, out, pump, err := hopper.Make[string](0, hopper.Dir(dir), hopper.Resume(),
+		hopper.ManualAck(), hopper.SyncEvery(100*time.Millisecond))
+	if err != nil {
+		log.Fatal(err)
+	}
+	in <- "an order"
+	close(in)
+	for order := range out {
+		fmt.Println(order)
+		pump.Ack(1) // once it is done
+	}
+	fmt.Println(pump.Wait())
+	// Output:
+	// an order
+	// <nil>
+}
+
+// Batches go into a slow sink, and are acknowledged as a whole.
+func ExampleBatches() {
+	dir, err := os.MkdirTemp("", "example-")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+
+	in, out, pump, err := hopper.Make[int](0, hopper.Dir(dir), hopper.Resume(), hopper.ManualAck())
+	if err != nil {
+		log.Fatal(err)
+	}
+	go func() {
+		for i := range 25 {
+			in <- i
+		}
+		close(in)
+	}()
+
+	for batch := range hopper.Batches(out, 10, time.Minute) {
+		fmt.Println(len(batch), "items from", batch[0]) // one INSERT, say
+		pump.Ack(len(batch))
+	}
+	fmt.Println(pump.Wait())
+	// Output:
+	// 10 items from 0
+	// 10 items from 10
+	// 5 items from 20
+	// <nil>
 }

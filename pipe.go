@@ -12,8 +12,10 @@ import (
 	"time"
 
 	"example.com/hopper/codec"
+	"example.com/hopper/internal/acks"
 	"example.com/hopper/internal/backlog"
 	"example.com/hopper/internal/board"
+	"example.com/hopper/internal/syncs"
 	"example.com/hopper/spill"
 	"example.com/hopper/spill/segment"
 )
@@ -84,13 +86,19 @@ func PipeContext[T any](
 		return nil, err
 	}
 
-	p := &Pump{wake: make(chan struct{}, 1), done: make(chan struct{})}
+	p := &Pump{wake: make(chan struct{}, 1), done: make(chan struct{}), keepOpen: cfg.keepOpen}
+	if cfg.manualAck {
+		p.acks = acks.NewCounter(p.poke)
+	}
 	items, err := open(ctx, cfg, c, p)
 	if err != nil {
 		return nil, err
 	}
 
 	l := &loop[T]{p: p, in: in, out: out, items: items, opts: cfg}
+	if cfg.syncEvery > 0 {
+		l.syncs = syncs.New(cfg.syncEvery, p.poke)
+	}
 	l.publish()
 	unhook := context.AfterFunc(ctx, func() { p.stop(closing) })
 	go func() {
@@ -169,6 +177,64 @@ func fill[T any](batch []T, out <-chan T, most int, wait time.Duration) ([]T, bo
 	return batch, true
 }
 
+// A Delivery is an item that is done when Ack is called.
+type Delivery[T any] struct {
+	Value T
+
+	of *deliveries
+	n  uint64 // so many came before it
+}
+
+// Ack says that the item is done. It may be called from any goroutine, in any
+// order, and more than once. It does not block.
+func (d Delivery[T]) Ack() {
+	if more := d.of.window.Ack(d.n); more > 0 {
+		d.of.pump.Ack(more)
+	}
+}
+
+// deliveries is what those of one pump share.
+type deliveries struct {
+	pump   *Pump
+	window acks.Window
+}
+
+// Deliveries returns out's items, each with an Ack of its own, for consumers
+// that are done with them in another order than they came. p is the pump that
+// sends to out; it needs [ManualAck], and must not have [KeepOpen]. Nobody else
+// may receive from out or call p.Ack. Deliveries panics if it is called twice
+// for one pump.
+//
+// The channel is unbuffered. It is closed when out is, or when the pump ends: an
+// item that nobody has received by then stays unacknowledged. While the oldest
+// item is not acknowledged the backlog keeps all that came after it.
+func Deliveries[T any](p *Pump, out <-chan T) <-chan Delivery[T] {
+	switch {
+	case p.acks == nil:
+		panic("hopper: Deliveries of a pump without ManualAck: there is nothing to acknowledge")
+	case p.keepOpen:
+		panic("hopper: Deliveries of a pump with KeepOpen: out is never closed")
+	case p.taken.Swap(true):
+		panic("hopper: Deliveries was called before for this pump")
+	}
+
+	c := make(chan Delivery[T])
+	of := &deliveries{pump: p}
+	go func() {
+		defer close(c)
+		n := uint64(0)
+		for v := range out {
+			select {
+			case c <- Delivery[T]{v, of, n}:
+				n++
+			case <-p.done:
+				return
+			}
+		}
+	}()
+	return c
+}
+
 func checkChannels[T any](ctx context.Context, out chan<- T, in <-chan T) error {
 	switch {
 	case ctx == nil:
@@ -223,6 +289,7 @@ func open[T any](
 
 	log, found, err := spill.Open(ctx, spill.Config{
 		Store: store, Label: codec.Label(c), Keep: cfg.resume, Wake: p.wake, Logger: cfg.logger,
+		Journal: cfg.manualAck,
 	})
 	if err != nil {
 		return nil, cfg.openError(err)
@@ -233,6 +300,7 @@ func open[T any](
 		Codec: c, Log: log, Found: found,
 		MaxMemory: cfg.maxMemory, MayPark: codec.MayRefuse[T](),
 		Keep: cfg.resume, Skip: cfg.skip, Start: cfg.start, Logger: cfg.logger,
+		Acks: cfg.manualAck, Journal: cfg.manualAck || cfg.syncEvery > 0,
 	}), nil
 }
 
@@ -281,6 +349,10 @@ func (c *config) explain(err error) (kind, reason string) {
 			"raise MaxMemory for more of them", err)
 	case errors.Is(err, spill.ErrHung):
 		reason = "the disk does not answer: it goes on as soon as the disk does"
+	case errors.Is(err, spill.ErrUnsynced):
+		reason = fmt.Sprintf("what was received more than %v ago is not yet durable: "+
+			"it goes on when the disk has caught up; SyncEvery needs a faster one, or more time",
+			c.syncEvery)
 	case errors.Is(err, segment.ErrKeepFree):
 		reason = "KeepFree is reached: it goes on when the disk has more free space; " +
 			"free some, or lower KeepFree"
@@ -320,6 +392,8 @@ type config struct {
 	keepFree    int64 // byDefault, or bytes
 	segmentSize int64 // byDefault, or bytes
 	resume      bool
+	manualAck   bool
+	syncEvery   time.Duration // 0: only at the end
 	skip        bool
 	keepOpen    bool
 	codec       any
@@ -355,6 +429,12 @@ func newConfig(opts []Option) (*config, error) {
 	case c.resume && !c.dirSet && c.store == nil:
 		return nil, errors.New("hopper: Resume needs Dir or WithStore: " +
 			"a temporary directory is gone at the next start")
+	case c.manualAck && !c.resume:
+		return nil, errors.New("hopper: ManualAck needs Resume: " +
+			"what is not acknowledged comes back at the next start")
+	case c.syncEvery > 0 && !c.resume:
+		return nil, errors.New("hopper: SyncEvery needs Resume: " +
+			"without it nothing is delivered after a crash")
 	}
 	return c, nil
 }
@@ -443,6 +523,39 @@ func SegmentSize(bytes int64) Option {
 // it is. See [SkipUndecodable].
 func Resume() Option { return Option{func(c *config) { c.resume = true }} }
 
+// ManualAck makes an item stay in the backlog until [Pump.Ack] says that it is
+// done: one that was delivered and not acknowledged comes back at the next
+// start. It needs [Resume]. See [Deliveries] for worker pools.
+//
+// Each item is encoded before it is delivered, so that the consumer may do with
+// it what it likes. However many are not acknowledged, memory stays bounded; up
+// to half a MiB of them there is no file. When in is closed the pump closes out
+// after the last delivery, and ends once all are acknowledged. Shutdown waits
+// for that too, until its context ends; Close does not.
+//
+// An item that was lost, by damage on disk, is acknowledged with the delivery
+// that follows it. One that can't be encoded stays in memory; a stop before it
+// is acknowledged loses it, and says so.
+func ManualAck() Option { return Option{func(c *config) { c.manualAck = true }} }
+
+// SyncEvery makes what was received more than d ago survive a crash of the
+// process or of the machine: while anything waits, or is not acknowledged with
+// [ManualAck], it is written and synced (fsync) once in d. So is how far the
+// consumer has got: nothing that was done more than d before a crash comes back.
+// It takes d and the time of one sync, that is. It needs [Resume].
+//
+// Where the disk is so slow that the oldest item goes without a sync for d and a
+// second, the pump stops receiving until it has caught up; [Stats] and the log
+// say so. Without SyncEvery only Close and Shutdown sync.
+func SyncEvery(d time.Duration) Option {
+	return Option{func(c *config) {
+		if d <= 0 {
+			c.fail(fmt.Errorf("hopper: SyncEvery(%v): a time between syncs must be positive", d))
+		}
+		c.syncEvery = d
+	}}
+}
+
 // SkipUndecodable makes a pump with [Resume] count an item that can't be decoded
 // as lost and go on with the next. Without Resume that is always so.
 func SkipUndecodable() Option { return Option{func(c *config) { c.skip = true }} }
@@ -486,25 +599,30 @@ var (
 )
 
 // An UndeliveredError is the receipt of a pump that was stopped: it says how
-// many items it had received and not delivered.
+// many items it had received that were not done.
 type UndeliveredError struct {
-	Items uint64
-	Kept  bool // they are kept for the next start with Resume; else they are lost
+	Items   uint64 // that were never delivered
+	Unacked uint64 // that were delivered and not acknowledged, with ManualAck
+	Kept    bool   // they are kept for the next start with Resume; else they are lost
 }
 
 func (e *UndeliveredError) Error() string {
-	if e.Kept {
-		return fmt.Sprintf("hopper: %d items not delivered, kept for the next start with Resume", e.Items)
+	what := fmt.Sprintf("%d items not delivered", e.Items)
+	if e.Unacked > 0 {
+		what += fmt.Sprintf(", %d not acknowledged", e.Unacked)
 	}
-	return fmt.Sprintf("hopper: %d items not delivered, lost: "+
-		"Shutdown delivers them, and Resume keeps them where the disk has room", e.Items)
+	if e.Kept {
+		return "hopper: " + what + ", kept for the next start with Resume"
+	}
+	return "hopper: " + what + ", lost: Shutdown delivers them, and Resume keeps them " +
+		"where the disk has room"
 }
 
-func receipt(items uint64, kept bool) error {
-	if items == 0 {
+func receipt(of backlog.Undelivered, kept bool) error {
+	if of == (backlog.Undelivered{}) {
 		return nil
 	}
-	return &UndeliveredError{Items: items, Kept: kept}
+	return &UndeliveredError{Items: of.Waiting, Unacked: of.Unacked, Kept: kept}
 }
 
 // A DecodeError says that an item of a kept backlog is intact but can't be
@@ -539,6 +657,10 @@ type Pump struct {
 	board board.Board[snapshot]
 	usage func() spill.Usage
 
+	acks     *acks.Counter // nil without ManualAck
+	keepOpen bool
+	taken    atomic.Bool // Deliveries was called
+
 	done    chan struct{}
 	err     error // what Wait returns; set before done is closed
 	lossErr error // what of it is loss
@@ -555,7 +677,11 @@ func (p *Pump) stop(state int32) {
 	for old := p.state.Load(); old < state && !p.state.CompareAndSwap(old, state); {
 		old = p.state.Load()
 	}
+	p.poke()
+}
 
+// poke has the loop look around.
+func (p *Pump) poke() {
 	select {
 	case p.wake <- struct{}{}:
 	default:
@@ -567,7 +693,7 @@ func (p *Pump) stop(state int32) {
 func (p *Pump) Done() <-chan struct{} { return p.done }
 
 // Wait blocks until the pump has ended. It returns nil only if every item
-// received was delivered. Otherwise it returns, joined, what ended the pump
+// received was delivered, and acknowledged with [ManualAck]. Otherwise it returns, joined, what ended the pump
 // ([ErrStopped], the context's cause, [ErrOutClosed], a [*DecodeError]), what was
 // lost and what was kept (an [*UndeliveredError] each, the lost one first), and
 // a [*spill.CorruptError] for each stretch that damage on disk has cost.
@@ -612,6 +738,17 @@ func (p *Pump) Close() error {
 	return p.lossErr
 }
 
+// Ack says that the n oldest items that were delivered and are not acknowledged
+// yet are done: they will not come back. It needs [ManualAck]. It does not block,
+// is safe for concurrent use, and does nothing once the pump has ended. Like
+// sync.WaitGroup it panics if that is more than was delivered.
+func (p *Pump) Ack(n int) {
+	if p.acks == nil {
+		panic("hopper: Ack on a pump without ManualAck: an item is done when it is delivered")
+	}
+	p.acks.Ack(n)
+}
+
 // Stats returns a consistent snapshot: the counts of items are of one moment,
 // which may lie a moment back while the pump is busy. It never blocks, nor does
 // it block the pump.
@@ -621,6 +758,7 @@ func (p *Pump) Stats() Stats {
 	return Stats{
 		Received: t.Received, Delivered: t.Delivered,
 		InMemory: t.InMemory, OnDisk: t.OnDisk, Lost: t.Lost, Resumed: t.Resumed,
+		Unacked:     t.Unacked,
 		MemoryBytes: t.MemoryBytes, DiskBytes: u.Bytes, Segments: u.Segments,
 		Spilled: t.Spilled, HighWater: t.HighWater, Oldest: s.oldest,
 		Blocked: s.blocked.why() != "", Reason: s.blocked.why(), BlockedFor: s.blocked.total(),
@@ -653,6 +791,7 @@ type Stats struct {
 	OnDisk    uint64 // items waiting in the log, of which the last may still be in memory
 	Lost      uint64 // items lost, by damage on disk or by a stop without Resume
 	Resumed   uint64 // items found at the start, those included that turn out to be lost
+	Unacked   uint64 // items delivered and not yet acknowledged, with ManualAck
 
 	MemoryBytes int64 // of the items waiting in memory
 	DiskBytes   int64 // of the backlog's files

@@ -3142,12 +3142,15 @@ func TestPipeRefusesWhatMakesNoSense(t *testing.T) {
 		"empty dir":        {start(hopper.Dir("")), `Dir("")`},
 		"codec of other T": {start(hopper.Dir(dir), hopper.WithCodec(codec.Bytes{})),
 			"does not fit a channel of int"},
-		"nil codec":   {start(hopper.WithCodec[int](nil)), "WithCodec(nil)"},
-		"nil store":   {start(hopper.WithStore(nil)), "WithStore(nil)"},
-		"nil logger":  {start(hopper.WithLogger(nil)), "WithLogger(nil)"},
-		"zero option": {start(hopper.Option{}), "zero Option"},
-		"func in T":   {keep(make(chan withFunc), dir), "withFunc.cb is a func()"},
-		"T is a func": {keep(make(chan func()), dir), "func()"},
+		"nil codec":          {start(hopper.WithCodec[int](nil)), "WithCodec(nil)"},
+		"nil store":          {start(hopper.WithStore(nil)), "WithStore(nil)"},
+		"nil logger":         {start(hopper.WithLogger(nil)), "WithLogger(nil)"},
+		"zero option":        {start(hopper.Option{}), "zero Option"},
+		"acks, not resumed":  {start(hopper.ManualAck()), "ManualAck needs Resume"},
+		"syncs, not resumed": {start(hopper.SyncEvery(time.Second)), "SyncEvery needs Resume"},
+		"syncs all the time": {start(hopper.SyncEvery(0)), "SyncEvery(0s)"},
+		"func in T":          {keep(make(chan withFunc), dir), "withFunc.cb is a func()"},
+		"T is a func":        {keep(make(chan func()), dir), "func()"},
 	} {
 		if c.err == nil || !strings.Contains(c.err.Error(), c.want) ||
 			!strings.HasPrefix(c.err.Error(), "hopper: ") {
@@ -3312,6 +3315,420 @@ func TestBlockedForAddsUpAllStalls(t *testing.T) {
 				t.Fatalf("not blocked any more: %+v, then %+v", s, now)
 			}
 		}
+	})
+}
+
+// At least once: acknowledgements.
+
+// atLeastOnce are the options of a pump with acknowledgements.
+func atLeastOnce(dir string, more ...hopper.Option) []hopper.Option {
+	return append(more, hopper.Dir(dir), hopper.Resume(), hopper.ManualAck())
+}
+
+// unacked returns how many items an error says to be kept that were delivered
+// and not acknowledged, and how many that were not delivered.
+func unacked(t testing.TB, err error) (unacked, waiting uint64) {
+	t.Helper()
+	receipt := (*hopper.UndeliveredError)(nil)
+	if !errors.As(err, &receipt) || !receipt.Kept {
+		t.Fatalf("no receipt of what is kept: %v", err)
+	}
+	return receipt.Unacked, receipt.Items
+}
+
+func TestWhatIsNotAcknowledgedComesBackAtTheNextStart(t *testing.T) {
+	for _, capacity := range []int{0, 16} {
+		for _, memory := range []int64{0, 2 << 10, 1 << 20} {
+			t.Run(fmt.Sprintf("capacity=%d/memory=%d", capacity, memory), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					testUnacked(t, capacity, memory)
+				})
+			})
+		}
+	}
+}
+
+func testUnacked(t *testing.T, capacity int, memory int64) {
+	dir, item := t.TempDir(), line(100)
+	sent, acked := 0, 0
+	for round := range 5 {
+		in, out, p := pipe[[]byte](t, capacity, atLeastOnce(dir, hopper.MaxMemory(memory))...)
+		if s := checkStats(t, p); int(s.Resumed) != sent-acked || s.Unacked != 0 {
+			t.Fatalf("round %d: resumed %+v, want %d items", round, s, sent-acked)
+		}
+		for range 300 {
+			in <- item(sent)
+			sent++
+			synctest.Wait()
+		}
+
+		got := min(200, sent-acked)
+		expect(t, out, acked, acked+got, item)
+		p.Ack(60)
+		p.Ack(40)
+		acked += 100
+		if err := p.Close(); err != nil {
+			t.Fatalf("Close: %v", err)
+		}
+		for range out { // what stood in its buffer counts as delivered
+			got++
+		}
+		open, waiting := unacked(t, p.Wait())
+		if int(open) != got-100 || int(open+waiting) != sent-acked {
+			t.Fatalf("round %d: %d not acknowledged and %d not delivered, want %d of %d: %+v",
+				round, open, waiting, got-100, sent-acked, p.Stats())
+		}
+		if s := checkStats(t, p); s.Unacked != open || s.OnDisk != waiting {
+			t.Fatalf("round %d: %+v", round, s)
+		}
+	}
+
+	in, out, p := pipe[[]byte](t, capacity, atLeastOnce(dir)...)
+	close(in)
+	expect(t, out, acked, sent, item)
+	expectClosed(t, out)
+	p.Ack(sent - acked)
+	if err := p.Wait(); err != nil || len(files(t, dir)) != 0 {
+		t.Fatalf("Wait: %v; left: %q", err, files(t, dir))
+	}
+}
+
+func TestWithAcknowledgementsOutClosesAfterTheLastDeliveryAndThePumpEndsAfterTheLastAck(t *testing.T) {
+	for _, spilled := range []bool{false, true} {
+		t.Run(fmt.Sprint("spilled=", spilled), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				memory := int64(1 << 20)
+				if spilled {
+					memory = 0
+				}
+				in, out, p := pipe[uint64](t, 4, atLeastOnce(t.TempDir(), hopper.MaxMemory(memory))...)
+				go func() {
+					for i := range 1000 {
+						in <- uint64(i)
+					}
+					close(in)
+				}()
+				expect(t, out, 0, 1000, number)
+				expectClosed(t, out)
+
+				p.Ack(999)
+				synctest.Wait()
+				select {
+				case <-p.Done():
+					t.Fatal("the pump has ended before the last acknowledgement")
+				default:
+				}
+				p.Ack(1)
+				if err := p.Wait(); err != nil {
+					t.Fatal(err)
+				}
+				p.Ack(1) // does nothing
+			})
+		})
+	}
+}
+
+func TestShutdownWaitsForAcknowledgementsUntilItsContextEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in, out, p := pipe[uint64](t, 0, atLeastOnce(t.TempDir())...)
+		go func() {
+			for i := range 10 {
+				in <- uint64(i)
+			}
+		}()
+		expect(t, out, 0, 10, number)
+		p.Ack(3)
+
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		start := time.Now()
+		err := p.Shutdown(ctx)
+		if took := time.Since(start); took != time.Minute {
+			t.Errorf("Shutdown took %v", took)
+		}
+		if !errors.Is(err, hopper.ErrStopped) || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Shutdown: %v", err)
+		}
+		if open, waiting := unacked(t, err); open != 7 || waiting != 0 {
+			t.Errorf("%d not acknowledged and %d not delivered, want 7 and 0", open, waiting)
+		}
+	})
+}
+
+func TestAcknowledgingMoreThanWasDeliveredPanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in, out, p := pipe[uint64](t, 1, atLeastOnce(t.TempDir())...)
+		defer p.Close()
+		expectPanic(t, "only 0 items are delivered", func() { p.Ack(1) })
+		in <- 0
+		<-out
+		synctest.Wait()
+		expectPanic(t, "only 1 items are delivered", func() { p.Ack(2) })
+		expectPanic(t, "negative", func() { p.Ack(-1) })
+		p.Ack(1)
+
+		_, _, plain := pipe[uint64](t, 0)
+		defer plain.Close()
+		expectPanic(t, "without ManualAck", func() { plain.Ack(1) })
+	})
+}
+
+func expectPanic(t *testing.T, want string, f func()) {
+	t.Helper()
+	defer func() {
+		t.Helper()
+		if r := recover(); r == nil || !strings.Contains(fmt.Sprint(r), want) {
+			t.Errorf("it panics with %v, want %q", r, want)
+		}
+	}()
+	f()
+}
+
+// What the consumer does with an item is nobody's business: an item that comes
+// back is the one that was sent.
+func TestAnItemThatTheConsumerHasChangedComesBackAsItWasSent(t *testing.T) {
+	dir, item := t.TempDir(), line(50)
+	in, out, p := pipe[[]byte](t, 0, atLeastOnce(dir)...)
+	for i := range 100 {
+		in <- item(i)
+		clear(<-out)
+	}
+	p.Close()
+
+	in, out, p = pipe[[]byte](t, 0, atLeastOnce(dir)...)
+	close(in)
+	expect(t, out, 0, 100, item)
+	p.Ack(100)
+	if err := p.Wait(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAConsumerThatAcknowledgesSoonCausesNoFile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir, item := t.TempDir(), noise(1000)
+		in, out, p := pipe[[]byte](t, 0, atLeastOnce(dir, hopper.SyncEvery(time.Hour))...)
+		none := len(files(t, dir))
+		for i := range 4000 { // 500 KB are not acknowledged
+			in <- item(i)
+			<-out
+			if i >= 500 {
+				p.Ack(1)
+			}
+			if i%100 == 0 {
+				time.Sleep(time.Second)
+				synctest.Wait()
+				if s := checkStats(t, p); s.DiskBytes != 0 || len(files(t, dir)) != none {
+					t.Fatalf("after %d items there are files: %+v", i, s)
+				}
+			}
+		}
+		p.Ack(500)
+		close(in)
+		if err := p.Wait(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestMemoryStaysBoundedHoweverManyItemsAreNotAcknowledged(t *testing.T) {
+	dir, item := t.TempDir(), noise(10_000)
+	in, out, p := pipe[[]byte](t, 0, atLeastOnce(dir)...)
+	before, _ := heap()
+	const n = 3000
+	for i := range n {
+		in <- item(i)
+		<-out
+	}
+	if after, _ := heap(); after-before > 4<<20 {
+		t.Errorf("%d items that are not acknowledged take %d bytes of memory", n, after-before)
+	}
+	if s := checkStats(t, p); s.Unacked < n-1 || s.DiskBytes < n*9_000 {
+		t.Errorf("%+v", s)
+	}
+
+	p.Ack(n)
+	eventually(t, "the disk is given back", func() bool { return p.Stats().DiskBytes == 0 })
+	close(in)
+	if err := p.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAcknowledgementsMakeRoomAtMaxDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		item := noise(1000)
+		in, out, p := pipe[[]byte](t, 0, atLeastOnce(t.TempDir(), hopper.MaxDisk(3<<20),
+			hopper.SegmentSize(256<<10))...)
+		got := 0
+		stop := make(chan struct{})
+		go func() {
+			defer close(in)
+			for i := 0; ; i++ {
+				select {
+				case in <- item(i):
+				case <-stop:
+					return
+				}
+			}
+		}()
+		for range 5 {
+			for s := p.Stats(); !s.Blocked || s.InMemory+s.OnDisk > 0; s = checkStats(t, p) {
+				select {
+				case <-out:
+					got++
+				case <-time.After(time.Second):
+				}
+			}
+			if s := checkStats(t, p); !strings.Contains(s.Reason, "MaxDisk") || s.DiskBytes > 3<<20 {
+				t.Fatalf("%+v", s)
+			}
+			p.Ack(got)
+			got = 0
+			time.Sleep(10 * time.Second)
+			if s := checkStats(t, p); s.Received == s.Delivered {
+				t.Fatalf("with all acknowledged nothing is received: %+v", s)
+			}
+		}
+
+		close(stop)
+		p.Ack(got)
+		for range out {
+			p.Ack(1)
+		}
+		if err := p.Wait(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestWhatCantBeEncodedIsParkedUntilItIsAcknowledged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in, out, p := pipe[any](t, 0, atLeastOnce(t.TempDir())...)
+		go func() {
+			for i := range 30 {
+				var v any = i
+				if i%10 == 5 {
+					v = unknown{}
+				}
+				in <- v
+			}
+		}()
+		for i := range 20 {
+			v := <-out
+			if _, parked := v.(unknown); parked != (i%10 == 5) {
+				t.Fatalf("item %d is a %T", i, v)
+			}
+		}
+		p.Ack(10)
+		synctest.Wait()
+
+		err := p.Close()
+		receipt := (*hopper.UndeliveredError)(nil)
+		if !errors.As(err, &receipt) || receipt.Kept || receipt.Unacked != 1 || receipt.Items != 1 {
+			t.Errorf("Close: %v, want one item lost that was delivered and one that was not", err)
+		}
+		checkStats(t, p)
+	})
+}
+
+func TestDeliveriesAreAcknowledgedInAnyOrder(t *testing.T) {
+	dir, item := t.TempDir(), line(40)
+	in, out, p := pipe[[]byte](t, 0, atLeastOnce(dir)...)
+	const n = 2000
+	go func() {
+		defer close(in)
+		for i := range n {
+			in <- item(i)
+		}
+	}()
+
+	var wg sync.WaitGroup
+	deliveries := hopper.Deliveries(p, out)
+	var seen [n]atomic.Bool
+	for worker := range 4 {
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(uint64(worker), 0))
+			var mine []hopper.Delivery[[]byte]
+			for d := range deliveries {
+				var i int
+				fmt.Sscanf(string(d.Value), "line %d", &i)
+				seen[i].Store(true)
+				if mine = append(mine, d); len(mine) > 20 {
+					k := r.IntN(len(mine))
+					mine[k].Ack()
+					mine[k].Ack() // does nothing
+					mine = slices.Delete(mine, k, k+1)
+				}
+			}
+			for _, d := range mine {
+				d.Ack()
+			}
+		})
+	}
+	wg.Wait()
+	if err := p.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	for i := range seen {
+		if !seen[i].Load() {
+			t.Fatalf("item %d was not delivered", i)
+		}
+	}
+}
+
+func TestTheOldestDeliveryHoldsBackAllBehindIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		in, out, p := pipe[uint64](t, 0, atLeastOnce(dir)...)
+		go func() {
+			for i := range 10 {
+				in <- uint64(i)
+			}
+		}()
+		deliveries := hopper.Deliveries(p, out)
+		var all []hopper.Delivery[uint64]
+		for range 9 {
+			all = append(all, <-deliveries)
+		}
+		for _, i := range []int{0, 1, 3, 4, 8} {
+			all[i].Ack()
+		}
+		synctest.Wait() // one is in the hand of Deliveries
+
+		if err := p.Close(); err != nil {
+			t.Fatal(err)
+		}
+		for d := range deliveries {
+			all = append(all, d)
+		}
+		all[2].Ack() // too late
+		if open, waiting := unacked(t, p.Wait()); open != 8 || waiting != 0 {
+			t.Errorf("%d not acknowledged, %d not delivered, want 8 and 0", open, waiting)
+		}
+
+		in, out, p = pipe[uint64](t, 0, atLeastOnce(dir)...)
+		close(in)
+		expect(t, out, 2, 10, number)
+		p.Ack(8)
+		p.Wait()
+	})
+}
+
+func TestDeliveriesRefuseWhatMakesNoSense(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, out, plain := pipe[uint64](t, 0)
+		defer plain.Close()
+		expectPanic(t, "without ManualAck", func() { hopper.Deliveries(plain, out) })
+
+		_, out, open := pipe[uint64](t, 0, atLeastOnce(t.TempDir(), hopper.KeepOpen())...)
+		defer open.Close()
+		expectPanic(t, "KeepOpen", func() { hopper.Deliveries(open, out) })
+
+		_, out, twice := pipe[uint64](t, 0, atLeastOnce(t.TempDir())...)
+		defer twice.Close()
+		hopper.Deliveries(twice, out)
+		expectPanic(t, "called before", func() { hopper.Deliveries(twice, out) })
 	})
 }
 

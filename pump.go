@@ -7,7 +7,9 @@ import (
 	"strings"
 	"time"
 
+	"example.com/hopper/internal/acks"
 	"example.com/hopper/internal/backlog"
+	"example.com/hopper/internal/syncs"
 )
 
 const (
@@ -27,13 +29,16 @@ type loop[T any] struct {
 	items *backlog.Backlog[T]
 	pace  pace
 
-	stopped  bool // nothing more is received than what stood in in's buffer
-	buffered int  // so many items of it, once stopped
-	closed   bool // in was closed
-	outGone  bool // out was closed, by somebody else
+	stopped   bool // nothing more is received than what stood in in's buffer
+	buffered  int  // so many items of it, once stopped
+	closed    bool // in was closed
+	outClosed bool // out was closed, by the pump
+	outGone   bool // or by somebody else
 
-	opts  *config
-	stall stall
+	opts   *config
+	stall  stall
+	rested bool // items.Rest was the last that was done
+	syncs  *syncs.Schedule
 }
 
 // run moves items until everything is delivered or the pump is to end. It works
@@ -62,7 +67,21 @@ func (l *loop[T]) finished() bool {
 	case draining:
 		l.stop()
 	}
-	return l.items.Err() != nil || l.in == nil && l.items.Empty()
+	return l.items.Err() != nil || l.drained() && l.acknowledged()
+}
+
+// drained reports whether everything has been delivered that ever will be.
+func (l *loop[T]) drained() bool { return l.in == nil && l.items.Empty() }
+
+// acknowledged reports whether all that was delivered is done. Nothing more will
+// be: the consumer sees that.
+func (l *loop[T]) acknowledged() bool {
+	if l.p.acks == nil {
+		return true
+	}
+	l.closeOut()
+	l.items.Ack(l.p.acks.Count())
+	return l.items.Done()
 }
 
 // stop sees to it that nothing is received but what stands in in's buffer.
@@ -144,7 +163,7 @@ func (l *loop[T]) pass() (moved bool) {
 
 		l.counted(1)
 		moved, inHand = true, true
-		if !l.offer(v) {
+		if !l.announce(v, passed) || !l.offer(v) {
 			return true
 		}
 		inHand = false
@@ -154,6 +173,28 @@ func (l *loop[T]) pass() (moved bool) {
 }
 
 func (l *loop[T]) endOfInput() { l.in, l.closed = nil, true }
+
+// announce prepares v's delivery, behind so many that the backlog has not been
+// told of. It reports false if v can't be delivered yet.
+func (l *loop[T]) announce(v T, passed int) bool {
+	if l.p.acks == nil {
+		return true
+	}
+	if !l.items.Journal(v) {
+		return false
+	}
+	l.p.acks.Announce(l.items.Delivered() + uint64(passed) + 1)
+	return true
+}
+
+// head returns the oldest item, ready for delivery, or nil if it is not at hand.
+func (l *loop[T]) head() *T {
+	head := l.items.Head()
+	if head != nil && l.p.acks != nil {
+		l.p.acks.Announce(l.items.Delivered() + 1)
+	}
+	return head
+}
 
 func (l *loop[T]) push(v T) {
 	l.items.Tick(time.Since(l.opts.start))
@@ -181,7 +222,7 @@ func (l *loop[T]) offer(v T) bool {
 // deliver sends waiting items while out takes them, and returns how many.
 func (l *loop[T]) deliver() (sent int) {
 	for sent < burst {
-		head := l.items.Head()
+		head := l.head()
 		if head == nil {
 			return sent
 		}
@@ -237,30 +278,51 @@ func (l *loop[T]) wait() {
 	}
 
 	var out chan<- T
-	var head T
-	if next := l.items.Head(); next != nil {
-		out, head = l.out, *next
+	var oldest T
+	if head := l.head(); head != nil {
+		out, oldest = l.out, *head
 	}
 	var in <-chan T
 	if l.accepting() {
 		in = l.in
 	}
+	l.awaitAcks()
 
 	select {
-	case out <- head:
+	case out <- oldest:
 		l.items.Pop()
 		l.pace.took()
 	case v, ok := <-in:
 		l.arrived(v, ok)
 	case <-l.p.wake:
 		l.woken()
+		return
 	}
+	l.rested = false
+}
+
+// awaitAcks has the pump woken when acknowledgements let it do something.
+func (l *loop[T]) awaitAcks() {
+	if l.p.acks == nil {
+		return
+	}
+
+	target, unacked := uint64(acks.Never), l.items.Unacked()
+	switch {
+	case unacked == 0:
+	case l.drained(), l.rested:
+		target = l.items.Delivered()
+	case l.in != nil && !l.items.Room(), l.items.Stored():
+		target = l.items.Delivered() - unacked + max(1, unacked/16) // now and then
+	}
+	l.p.acks.Await(target)
 }
 
 // woken looks at what the log may have to say.
 func (l *loop[T]) woken() {
 	if l.items.RestDue() {
 		l.items.Rest()
+		l.rested = true
 	}
 }
 
@@ -269,7 +331,7 @@ func (l *loop[T]) woken() {
 func (l *loop[T]) waitForOut() {
 	start := time.Now()
 	select {
-	case l.out <- *l.items.Head():
+	case l.out <- *l.head():
 		l.items.Pop()
 		l.pace.took()
 	case <-l.p.wake:
@@ -297,6 +359,9 @@ func (l *loop[T]) arrived(v T, ok bool) {
 			l.push(v)
 		}
 	}()
+	if !l.announce(v, 0) {
+		return
+	}
 	select {
 	case l.out <- v:
 		sent = true
@@ -306,7 +371,11 @@ func (l *loop[T]) arrived(v T, ok bool) {
 
 // publish lets Stats see, and the backlog know, where the loop has got to.
 func (l *loop[T]) publish() {
+	if l.p.acks != nil {
+		l.items.Ack(l.p.acks.Count())
+	}
 	l.items.Settle()
+	l.syncs.Look(l.items)
 	var why error
 	if l.in != nil && !l.stopped && !l.items.Room() {
 		why = l.items.Refusal()
@@ -342,13 +411,15 @@ func (l *loop[T]) end(cause error) (err, loss error) {
 	defer cancel()
 
 	l.takeBuffered(ctx)
-	stopped := !l.items.Empty() || !l.closed && l.p.state.Load() == closing
+	if l.p.acks != nil {
+		l.items.Ack(l.p.acks.End())
+	}
+	stopped := !l.items.Done() || !l.closed && l.p.state.Load() == closing
 	broken := l.items.Err()
+	l.syncs.Stop()
 	end := l.items.Close(ctx)
 	l.publish()
-	if !l.opts.keepOpen {
-		l.closeOut()
-	}
+	l.closeOut()
 
 	switch {
 	case l.outGone:
@@ -385,7 +456,11 @@ func (l *loop[T]) takeBuffered(ctx context.Context) {
 }
 
 func (l *loop[T]) closeOut() {
+	if l.opts.keepOpen || l.outClosed {
+		return
+	}
 	defer func() {
+		l.outClosed = true
 		if recover() != nil { // close panics for no other reason
 			l.outGone = true
 		}

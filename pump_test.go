@@ -27,8 +27,11 @@ var imports = map[string][]string{
 	"spill/storetest":  {"spill"},
 	"internal/backlog": {"codec", "spill"},
 	"internal/board":   nil,
-	".":                {"codec", "internal/backlog", "internal/board", "spill", "spill/segment"},
-	"cmd/hopper":       {".", "codec", "spill", "spill/segment"},
+	"internal/acks":    nil,
+	"internal/syncs":   nil,
+	".": {"codec", "internal/acks", "internal/backlog", "internal/board", "internal/syncs", "spill",
+		"spill/segment"},
+	"cmd/hopper": {".", "codec", "spill", "spill/segment"},
 }
 
 func TestPackagesImportOnlyDownwards(t *testing.T) {

@@ -1,12 +1,19 @@
-// Package backlog holds what a pump has received and not yet delivered: one
-// sequence of numbered items, in the order received.
+// Package backlog holds what a pump has received and is not yet done with: one
+// sequence of numbered items, in the order received, with three cursors. The
+// items below acked are done; those below head have been delivered; those below
+// end have been received. An item is done when it has been delivered, or, with
+// Config.Acks, when that has been acknowledged.
 //
 // An item waits in one of three places, or in two while it moves: as a T in the
 // window, as bytes in the log, or, if it can't be encoded, parked in the lot,
-// with a placeholder in the log. What is in the window is older than what is in
-// the log. While the log is empty items go into the window, up to a number of
-// bytes, and into the log after that; once the window is empty it is filled
-// again from the log, a few items at a time.
+// with a placeholder in the log. What is in the window is older than what is
+// only in the log. While there is nothing of that kind items go into the window,
+// up to a number of bytes, and into the log after that; once the window is empty
+// it is filled again from the log, a few items at a time.
+//
+// With Config.Journal each item that waits is in the log from the start: the
+// window is a cache in front of it. With Config.Acks so is each item that is
+// delivered, before it is.
 //
 // A Backlog knows no channels and no clocks, and never waits for a disk, except
 // in Finish, Close and, after Finish, Push. It is for one goroutine.
@@ -29,6 +36,8 @@ type Config[T any] struct {
 	MaxMemory int64       // bytes of waiting items in memory
 	MayPark   bool        // the codec may refuse items
 	Keep      bool        // what remains at the end is kept
+	Acks      bool        // an item is done when its delivery is acknowledged; needs Journal
+	Journal   bool        // what waits in the window is in the log too
 	Skip      bool        // an item that can't be decoded is lost, and does not end the backlog
 	Start     time.Time   // when the pump started; see Tick
 	Logger    *slog.Logger
@@ -40,7 +49,8 @@ type Config[T any] struct {
 type Tally struct {
 	Received, Delivered, Lost, Resumed uint64
 	InMemory, OnDisk                   uint64
-	MemoryBytes                        int64 // of those in memory
+	Unacked                            uint64 // delivered and not acknowledged
+	MemoryBytes                        int64  // of those in memory
 	Spilled, HighWater                 uint64
 }
 
@@ -49,9 +59,16 @@ type Backlog[T any] struct {
 	cfg Config[T]
 	log *spill.Log
 
-	head uint64 // number of the oldest item that waits, or of the next one to come
-	end  uint64 // number of the next item to be received
-	born uint64 // number of the first item that was received, not found in the log
+	acked uint64 // number of the oldest item that is not done, if that takes an acknowledgement
+	head  uint64 // number of the oldest item that waits, or of the next one to come
+	end   uint64 // number of the next item to be received
+	born  uint64 // number of the first item that was received, not found in the log
+
+	ledger    ledger
+	journaled uint64                      // the items below are in the log or done, if there is a journal
+	whole     bool                        // the last one of them could be encoded
+	syncing   struct{ end, acked uint64 } // what the last Sync has asked the log for
+	overdue   bool                        // that takes too long
 
 	window window[T]           // the items from head on
 	copied int                 // so many of them, the oldest, are in the log too
@@ -78,8 +95,9 @@ type Backlog[T any] struct {
 func New[T any](cfg Config[T]) *Backlog[T] {
 	b := &Backlog[T]{
 		cfg: cfg, log: cfg.Log,
-		head: cfg.Found.Next, end: cfg.Found.End, born: cfg.Found.End,
-		window: newWindow[T](cfg.MaxMemory), logged: cfg.Found.Items,
+		acked: cfg.Found.Next, head: cfg.Found.Next, end: cfg.Found.End, born: cfg.Found.End,
+		journaled: cfg.Found.End,
+		window:    newWindow[T](cfg.MaxMemory), logged: cfg.Found.Items,
 		unsettled: cfg.Found.Items > 0,
 		losses:    losses{logger: cfg.Logger}, faults: faults{keep: cfg.Keep, logger: cfg.Logger},
 	}
@@ -109,6 +127,9 @@ func (b *Backlog[T]) Tick(now time.Duration) { b.ages.now = now }
 
 // Passed says that n items were received and delivered while none waited.
 func (b *Backlog[T]) Passed(n int) {
+	if b.cfg.Acks && n > 0 {
+		b.delivered(b.end)
+	}
 	b.tally.Received += uint64(n)
 	b.tally.Delivered += uint64(n)
 	b.end += uint64(n)
@@ -123,11 +144,24 @@ func (b *Backlog[T]) Push(v T) {
 	if b.Empty() {
 		b.head = seq
 		b.ages.clear()
+		if b.cfg.Journal && !b.cfg.Acks {
+			b.log.Ack(seq) // so that the log begins anew, instead of with a gap
+		}
 	}
 	b.ages.received(seq, b.head+uint64(b.window.len()))
 
-	if b.logged > 0 || !b.window.pushWithin(b.windowLimit(), v) {
-		b.spill(v, seq)
+	switch {
+	case b.cfg.Journal && !b.journal(v, seq): // it is parked
+		b.logged++
+	case b.logged == 0 && b.window.pushWithin(b.windowLimit(), v):
+		if b.cfg.Journal {
+			b.copied++
+		}
+	default:
+		if b.cfg.Journal || b.spill(v, seq) {
+			b.tally.Spilled++
+		}
+		b.logged++
 	}
 	b.tally.HighWater = max(b.tally.HighWater, b.Len())
 }
@@ -142,28 +176,31 @@ func (b *Backlog[T]) windowLimit() int64 {
 	return min(most, b.cfg.MaxMemory-b.lot.bytes) - b.ages.bytes()
 }
 
-// spill appends the item to the log, or parks it if it can't be encoded.
-func (b *Backlog[T]) spill(v T, seq uint64) {
+// spill appends the item to the log, or parks it and reports false if it can't
+// be encoded.
+func (b *Backlog[T]) spill(v T, seq uint64) bool {
+	b.unsettled = true
 	buf, err := b.encode(b.log.Begin(seq), v)
 	if err != nil {
 		b.log.Park()
 		b.lot.park(seq, v, b.window.sizeOf, err)
 		b.faults.parked(err)
-	} else {
-		b.log.Commit(buf)
-		b.tally.Spilled++
-	}
-	b.logged++
-	b.unsettled = true
-}
-
-// Room reports whether another item may be received. One always may while none
-// waits.
-func (b *Backlog[T]) Room() bool {
-	if b.crowded() {
 		return false
 	}
-	return b.Empty() || b.log.Room(b.unlogged())
+	b.log.Commit(buf)
+	return true
+}
+
+// Room reports whether another item may be received. One always may while all
+// are done.
+func (b *Backlog[T]) Room() bool {
+	switch {
+	case b.crowded() || b.overdue:
+		return false
+	case b.Empty() && b.Unacked() == 0:
+		return true
+	}
+	return b.log.Room(b.unlogged())
 }
 
 // crowded reports whether parked items, and others, fill the memory.
@@ -172,7 +209,12 @@ func (b *Backlog[T]) crowded() bool {
 }
 
 // unlogged bounds the bytes that the window would take in the log.
-func (b *Backlog[T]) unlogged() int64 { return b.window.bytes + int64(b.window.len())*maxPrefix }
+func (b *Backlog[T]) unlogged() int64 {
+	if b.cfg.Journal {
+		return 0
+	}
+	return b.window.bytes + int64(b.window.len())*maxPrefix
+}
 
 const maxPrefix = 3 // bytes of the length in front of an item, unless it is very large
 
@@ -182,7 +224,7 @@ func (b *Backlog[T]) Refusal() error {
 	if b.crowded() {
 		return &ParkedError{Items: b.lot.len(), Err: b.lot.why}
 	}
-	return b.log.Refusal(b.unlogged())
+	return b.refusal()
 }
 
 // Head returns the oldest item, or nil if there is none at hand: because none
@@ -197,6 +239,9 @@ func (b *Backlog[T]) Head() *T {
 
 // Pop says that the item that Head has returned is delivered.
 func (b *Backlog[T]) Pop() {
+	if b.cfg.Acks {
+		b.delivered(b.head)
+	}
 	b.window.pop()
 	b.head++
 	b.tally.Delivered++
@@ -204,7 +249,7 @@ func (b *Backlog[T]) Pop() {
 		b.copied--
 	}
 	if b.lot.len() > 0 {
-		b.lot.done(b.head)
+		b.lot.done(b.done())
 	}
 }
 
@@ -216,21 +261,23 @@ func (b *Backlog[T]) Err() error {
 	return b.broken
 }
 
-// Settle tells the log what has been delivered, so that it can give back space.
+// Settle tells the log what is done, so that it can give back space.
 func (b *Backlog[T]) Settle() {
-	if !b.unsettled || b.head == b.settled {
+	done := b.done()
+	if !b.unsettled || done == b.settled {
 		return
 	}
 	used := b.cursor != nil && b.cursor.Left == 0
-	if !used && !b.Empty() && b.head < b.log.Usage().TrimAt {
-		return // nothing would come of it
+	frees := b.cfg.Journal || b.Done() || done >= b.log.Usage().TrimAt
+	if !used && !frees {
+		return
 	}
 
 	if used {
 		b.cursor = nil // Ack gives it back
 	}
-	b.log.Ack(b.head)
-	b.settled, b.unsettled = b.head, !b.Empty()
+	b.log.Ack(done)
+	b.settled, b.unsettled = done, !b.Done()
 }
 
 // Rest gives up memory that a backlog which nobody uses does not need.
@@ -251,6 +298,7 @@ func (b *Backlog[T]) Tally() Tally {
 	t.InMemory = uint64(b.window.len()) + waiting
 	t.OnDisk = b.logged - waiting
 	t.MemoryBytes = b.window.bytes + b.lot.bytes
+	t.Unacked = b.Unacked()
 	return t
 }
 
@@ -273,6 +321,6 @@ func (b *Backlog[T]) Delivered() uint64 { return b.tally.Delivered }
 func (b *Backlog[T]) Losses() []error { return b.losses.errs }
 
 func (b *Backlog[T]) String() string {
-	return fmt.Sprintf("backlog [%d, %d): %d in the window, %d in the log, %d parked",
-		b.head, b.end, b.window.len(), b.logged, b.lot.len())
+	return fmt.Sprintf("backlog [%d, %d, %d): %d in the window, %d in the log, %d parked",
+		b.done(), b.head, b.end, b.window.len(), b.logged, b.lot.len())
 }

@@ -166,7 +166,7 @@ func TestAnItemThatCantBeDecoded(t *testing.T) {
 					t.Errorf("Err: %v", b.Err())
 				}
 				end := b.Close(t.Context())
-				if want := uint64(len(items)-len(test.want)) - test.lost; end.Kept != want || end.Lost != 0 {
+				if want := uint64(len(items)-len(test.want)) - test.lost; end.Kept.Waiting != want || end.Lost != (Undelivered{}) {
 					t.Errorf("%+v, want %d items kept", end, want)
 				}
 				return b
@@ -228,7 +228,7 @@ func TestAStopCountsWhatIsKeptAndWhatIsLost(t *testing.T) {
 				}
 
 				end := b.Close(t.Context())
-				if end.Kept != test.kept || end.Lost != test.lost {
+				if end.Kept.Waiting != test.kept || end.Lost.Waiting != test.lost {
 					t.Errorf("%+v, want %d kept and %d lost", end, test.kept, test.lost)
 				}
 				if got := b.Tally(); got.Lost != test.lost || got.OnDisk != test.kept || got.InMemory != 0 {
@@ -256,7 +256,7 @@ func TestWhatIsKeptComesBackInOrder(t *testing.T) {
 				}
 				b.Pop()
 			}
-			if end := b.Close(t.Context()); end.Lost != 0 || end.Err != nil {
+			if end := b.Close(t.Context()); end.Lost != (Undelivered{}) || end.Err != nil {
 				t.Errorf("Close: %+v", end)
 			}
 

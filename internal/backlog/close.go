@@ -7,9 +7,15 @@ import (
 
 // An End says what has become of the items of a backlog that was closed.
 type End struct {
-	Kept uint64 // they are in the store, for the next start
-	Lost uint64
+	Kept Undelivered // they are in the store, for the next start
+	Lost Undelivered
 	Err  error // what else went wrong, or why they are lost
+}
+
+// Undelivered counts the items that are not done at the end.
+type Undelivered struct {
+	Waiting uint64 // that were never delivered
+	Unacked uint64 // that were delivered and not acknowledged
 }
 
 // Finish begins the end of a backlog with Keep: what is pushed from here on may
@@ -29,44 +35,54 @@ func (b *Backlog[T]) Drop(n int) {
 	b.end += uint64(n)
 }
 
-// Close ends the backlog. With Keep, what waits is left in the log's store;
+// Close ends the backlog. With Keep, what is not done is left in the log's store;
 // without, it is lost, and the store is emptied. Close waits for the store until
 // ctx ends.
 func (b *Backlog[T]) Close(ctx context.Context) End {
-	waiting := b.Len()
-	e := End{Lost: waiting}
+	all := Undelivered{Waiting: b.Len(), Unacked: b.Unacked()}
+	e := End{Lost: all}
 	if b.cfg.Keep {
 		e.Lost, e.Err = b.gather(ctx)
 	}
-	left := b.log.Close(ctx, b.head)
+	left := b.log.Close(ctx, b.done())
 
 	if b.cfg.Keep {
-		e.Lost = min(e.Lost+left.Unsaved, waiting)
+		e.Lost = e.Lost.plus(left.Unsaved, all)
 		e.Err = errors.Join(e.Err, left.Err)
 	} else if left.Err != nil {
 		b.cfg.Logger.Warn("hopper: what was spilled could not be deleted", "error", left.Err)
 	}
-	b.tally.Lost += e.Lost
-	e.Kept = waiting - e.Lost
-	e.Lost += b.dropped
+	b.tally.Lost += e.Lost.Waiting
+	e.Kept = Undelivered{all.Waiting - e.Lost.Waiting, all.Unacked - e.Lost.Unacked}
+	e.Lost.Waiting += b.dropped
 
 	b.window, b.lot, b.cursor = window[T]{}, lot[T]{}, nil
-	b.logged, b.copied = e.Kept, 0
+	b.logged, b.copied = e.Kept.Waiting, 0
 	return e
+}
+
+// plus adds n items of which it is not known whether they were delivered, at
+// most all that there are: the younger ones are the likelier to be lost.
+func (u Undelivered) plus(n uint64, all Undelivered) Undelivered {
+	waiting := min(n, all.Waiting-u.Waiting)
+	unacked := min(n-waiting, all.Unacked-u.Unacked)
+	return Undelivered{u.Waiting + waiting, u.Unacked + unacked}
 }
 
 // gather appends to the log what only the window holds. It belongs in front of
 // all else that is in the log. What can't be encoded is lost.
-func (b *Backlog[T]) gather(ctx context.Context) (lost uint64, why error) {
+func (b *Backlog[T]) gather(ctx context.Context) (lost Undelivered, why error) {
 	b.log.Finish(ctx)
-	lost, why = uint64(b.lot.len()), b.lot.why
+	lost.Unacked = uint64(b.lot.delivered(b.head))
+	lost.Waiting, why = uint64(b.lot.len())-lost.Unacked, b.lot.why
+
 	seq := b.head + uint64(b.copied)
 	b.window.items.from(b.copied, func(v *T) {
 		buf, err := b.encode(b.log.Begin(seq), *v)
 		if err != nil {
 			b.log.Park()
 			b.faults.parked(err)
-			lost, why = lost+1, err
+			lost.Waiting, why = lost.Waiting+1, err
 		} else {
 			b.log.Commit(buf)
 		}

@@ -57,5 +57,14 @@ func (l *lot[T]) done(seq uint64) {
 	}
 }
 
+// delivered returns how many of the items that are not done have numbers below
+// head.
+func (l *lot[T]) delivered(head uint64) (n int) {
+	for n < len(l.taken) && l.taken[n] < head {
+		n++
+	}
+	return n
+}
+
 // len returns how many items are parked and not done.
 func (l *lot[T]) len() int { return l.items.n + len(l.taken) }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -60,19 +61,37 @@ type model struct {
 	t      *testing.T
 	medium *storetest.Memory
 	wake   chan struct{}
-	keep   bool
-	skip   bool
+	modes
 	memory int64
 
-	b    *Backlog[[]byte]
-	want [][]byte // what waits, oldest first
-	n    uint64   // items ever made
+	b       *Backlog[[]byte]
+	want    [][]byte        // what waits, oldest first
+	unacked [][]byte        // what was delivered, or lost, and is not done, oldest first
+	missed  map[uint64]bool // of these, the numbers of those that were lost
+	n       uint64          // items ever made
 
-	received, delivered, lost, resumed uint64 // since the last open
+	syncing, synced *moment // what the last Sync was to make durable, and the last that was done
+
+	received, delivered, lost, resumed, acked uint64 // since the last open
 }
 
-func newModel(t *testing.T, keep, skip bool, memory int64) *model {
-	m := &model{t: t, medium: storetest.NewMemory(), keep: keep, skip: skip, memory: memory}
+type modes struct{ keep, skip, acks, journal bool }
+
+func modesOf(bits byte) (m modes) {
+	m.keep, m.skip = bits&1 != 0, bits&2 != 0
+	m.journal = m.keep && bits&4 != 0
+	m.acks = m.journal && bits&8 != 0
+	return m
+}
+
+// A moment is what a store must give back after a crash.
+type moment struct {
+	open map[uint64]bool // numbers of the items that were not done
+	done int64           // number of the last one that was, or -1
+}
+
+func newModel(t *testing.T, mode modes, memory int64) *model {
+	m := &model{t: t, medium: storetest.NewMemory(), modes: mode, memory: memory}
 	m.open()
 	return m
 }
@@ -80,7 +99,7 @@ func newModel(t *testing.T, keep, skip bool, memory int64) *model {
 func (m *model) open() {
 	m.wake = make(chan struct{}, 1)
 	log, found, err := spill.Open(context.Background(), spill.Config{
-		Store: m.medium.Store(), Label: "model", Keep: m.keep, Wake: m.wake,
+		Store: m.medium.Store(), Label: "model", Keep: m.keep, Wake: m.wake, Journal: m.acks,
 	})
 	if err != nil {
 		m.t.Fatalf("Open: %v", err)
@@ -88,13 +107,16 @@ func (m *model) open() {
 	m.b = New(Config[[]byte]{
 		Codec: capricious{}, Log: log, Found: found, MaxMemory: m.memory,
 		Keep: m.keep, Skip: m.skip, Logger: slog.New(slog.DiscardHandler),
+		Acks: m.acks, Journal: m.journal,
 	})
-	m.received, m.delivered, m.lost, m.resumed = 0, 0, 0, found.Items
+	m.received, m.delivered, m.lost, m.resumed, m.acked = 0, 0, 0, found.Items, 0
+	m.want, m.unacked = append(m.unacked, m.want...), nil
+	m.syncing, m.synced, m.missed = nil, nil, make(map[uint64]bool)
 }
 
 // step does what one byte says, with another as its measure.
 func (m *model) step(op, arg byte) {
-	switch op % 16 {
+	switch op % 20 {
 	case 0, 1, 2:
 		m.push(int(arg), 0, plain)
 	case 3:
@@ -122,8 +144,89 @@ func (m *model) step(op, arg byte) {
 		m.medium.LoseOutcome(int(arg) % 3)
 	case 15:
 		m.reopen(arg)
+	case 16, 17:
+		m.ack(int(arg))
+	case 18, 19:
+		m.sync(arg)
 	}
 	m.check()
+}
+
+// ack acknowledges up to n of the oldest items.
+func (m *model) ack(n int) {
+	if !m.acks {
+		return
+	}
+	for range min(n, m.undone()) {
+		m.acked++
+		for m.missed[numberOf(m.unacked[0])] {
+			m.unacked = m.unacked[1:]
+		}
+		m.done(numberOf(m.unacked[0]))
+		m.unacked = m.unacked[1:]
+	}
+	if m.undone() == 0 {
+		m.unacked = nil
+	}
+	m.b.Ack(m.acked)
+	m.b.Settle()
+}
+
+// undone returns how many deliveries are not acknowledged.
+func (m *model) undone() (n int) {
+	for _, item := range m.unacked {
+		if !m.missed[numberOf(item)] {
+			n++
+		}
+	}
+	return n
+}
+
+// sync begins a sync, and mostly waits until it is done, if it can be.
+func (m *model) sync(arg byte) {
+	if !m.journal || m.b.Err() != nil {
+		return
+	}
+	m.syncing = m.moment()
+	if m.b.Unsynced() {
+		m.b.Sync()
+	}
+	if arg%4 != 0 {
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+	}
+	m.noteSync()
+}
+
+// noteSync notes whether the sync is done.
+func (m *model) noteSync() {
+	synctest.Wait()
+	if m.syncing != nil && m.b.Synced() {
+		m.synced, m.syncing = m.syncing, nil
+	}
+}
+
+// moment returns what would have to come back if the store were synced now.
+func (m *model) moment() *moment {
+	s := &moment{open: make(map[uint64]bool), done: int64(m.n) - 1}
+	for _, item := range slices.Concat(m.unacked, m.want) {
+		if s.done >= int64(numberOf(item)) {
+			s.done = int64(numberOf(item)) - 1
+		}
+		if item[8] == plain {
+			s.open[numberOf(item)] = true
+		}
+	}
+	return s
+}
+
+// done says that an item needs not come back any more.
+func (m *model) done(n uint64) {
+	for _, s := range []*moment{m.syncing, m.synced} {
+		if s != nil {
+			delete(s.open, n)
+		}
+	}
 }
 
 func (m *model) push(n, size int, kind byte) {
@@ -134,9 +237,9 @@ func (m *model) push(n, size int, kind byte) {
 		item := newItem(m.n, kind, size)
 		m.n++
 		m.received++
-		if m.b.Empty() && size%2 == 1 {
+		if m.b.Empty() && size%2 == 1 && (!m.acks || m.b.Journal(item)) {
 			m.b.Passed(1)
-			m.delivered++
+			m.took(item)
 			continue
 		}
 		m.b.Push(item)
@@ -169,15 +272,28 @@ func (m *model) deliver(n int) {
 		}
 		m.passOver(got)
 		if !bytes.Equal(m.want[0], got) {
+			if a, b := numberOf(m.want[0]), numberOf(got); a != b {
+				m.t.Fatalf("item %d comes, want %d", b, a)
+			}
 			d := cmp.Diff(m.want[0], got) // takes its time over each byte
 			m.t.Fatalf("the oldest item (-want +got):\n%s", d)
 		}
 		m.b.Pop()
-		m.delivered++
+		m.took(m.want[0])
 		m.want = m.want[1:]
 	}
 	if m.b.Empty() {
 		m.passOver(nil)
+	}
+}
+
+// took notes that an item was delivered.
+func (m *model) took(item []byte) {
+	m.delivered++
+	if m.acks {
+		m.unacked = append(m.unacked, item)
+	} else {
+		m.done(numberOf(item))
 	}
 }
 
@@ -189,13 +305,22 @@ func (m *model) passOver(got []byte) {
 			m.t.Fatalf("parked item %d is gone", numberOf(m.want[0]))
 		}
 		m.lost++
+		m.done(numberOf(m.want[0]))
+		if m.acks && m.undone() > 0 {
+			m.unacked = append(m.unacked, m.want[0])
+			m.missed[numberOf(m.want[0])] = true
+		}
 		m.want = m.want[1:]
 	}
 }
 
 func (m *model) check() {
 	m.t.Helper()
+	m.noteSync()
 	got := m.b.Tally()
+	if got.Unacked != uint64(m.undone()) {
+		m.t.Fatalf("%d items are not acknowledged, want %d", got.Unacked, m.undone())
+	}
 	if got.Received+got.Resumed != got.Delivered+got.InMemory+got.OnDisk+got.Lost {
 		m.t.Fatalf("the equation does not hold: %+v", got)
 	}
@@ -214,15 +339,15 @@ func (m *model) check() {
 func (m *model) reopen(arg byte) {
 	switch arg % 4 {
 	case 0:
-		old := m.b
+		old, synced := m.b, m.synced
 		m.medium.Crash()
 		defer old.Close(context.Background()) // its goroutines end
 		m.open()
-		m.drainAnything()
+		m.drainAnything(synced)
 	case 1: // with whatever fails
 		m.stop(false)
 		m.open()
-		m.drainAnything()
+		m.drainAnything(nil)
 	default:
 		m.medium.Fail(storetest.Append, 0, nil)
 		m.medium.LoseOutcome(0)
@@ -236,33 +361,39 @@ func (m *model) reopen(arg byte) {
 
 // stop closes the backlog. Where no write fails nothing is lost but parked items.
 func (m *model) stop(sound bool) (kept uint64) {
-	waiting, broken := m.b.Len(), m.b.Err() != nil
+	m.want = m.want[m.b.Tally().Lost-m.lost:] // that were lost and not asked for since
+	all := Undelivered{m.b.Len(), m.b.Unacked()}
+	broken := m.b.Err() != nil
 	end := m.b.Close(context.Background())
-	if end.Kept+end.Lost != waiting {
-		m.t.Fatalf("%d items waited, %d are kept and %d lost: %v", waiting, end.Kept, end.Lost, end.Err)
+	if all != (Undelivered{end.Kept.Waiting + end.Lost.Waiting, end.Kept.Unacked + end.Lost.Unacked}) {
+		m.t.Fatalf("%+v at the end, %+v are kept and %+v lost: %v", all, end.Kept, end.Lost, end.Err)
 	}
 
 	parked := uint64(0)
-	for _, item := range m.want {
+	for _, item := range slices.Concat(m.unacked, m.want) {
 		if item[8] == unencodable {
 			parked++
 		}
 	}
-	if m.keep && sound && end.Lost > parked {
-		m.t.Fatalf("%d items are lost at the stop, %d were parked: %v", end.Lost, parked, end.Err)
+	if lost := end.Lost.Waiting + end.Lost.Unacked; m.keep && sound && lost > parked {
+		m.t.Fatalf("%d items are lost at the stop, %d were parked: %v", lost, parked, end.Err)
 	}
 
 	m.skip = m.skip || broken
 	if !m.keep {
 		m.want = nil
 	}
-	return end.Kept
+	return end.Kept.Waiting + end.Kept.Unacked
 }
 
-// drainAnything drains a backlog that may lack items: what comes is in order.
-func (m *model) drainAnything() {
+// drainAnything drains a backlog that may lack items: what comes is in order,
+// and what was synced is there, if anything was.
+func (m *model) drainAnything(synced *moment) {
 	m.want, m.lost = nil, 0
 	last := int64(-1)
+	if synced != nil {
+		last = synced.done
+	}
 	for got := m.head(); got != nil; got = m.head() {
 		n := int64(numberOf(got))
 		if n <= last || n >= int64(m.n) {
@@ -271,8 +402,18 @@ func (m *model) drainAnything() {
 		last = n
 		m.b.Pop()
 		m.delivered++
+		if synced != nil {
+			delete(synced.open, uint64(n))
+		}
+	}
+	if m.acks {
+		m.acked = m.delivered
+		m.b.Ack(m.acked)
 	}
 
+	if synced != nil && m.b.Err() == nil && len(synced.open) > 0 {
+		m.t.Fatalf("%d items were synced and are gone", len(synced.open))
+	}
 	m.lost = m.b.Tally().Lost
 	if m.b.Err() != nil { // begin anew
 		m.b.Close(context.Background())
@@ -283,7 +424,7 @@ func (m *model) drainAnything() {
 
 func run(t *testing.T, seed byte, ops []byte) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newModel(t, seed&1 != 0, seed&2 != 0, int64(seed>>2)*200)
+		m := newModel(t, modesOf(seed), int64(seed>>4)*800)
 		for i := 0; i+1 < len(ops); i += 2 {
 			m.step(ops[i], ops[i+1])
 		}

@@ -31,7 +31,7 @@ func (b *Backlog[T]) advance() bool {
 	for b.cursor == nil || b.cursor.Left == 0 {
 		lost := b.torn
 		if lost == nil {
-			b.cursor, lost = b.log.Next(b.head, b.head)
+			b.cursor, lost = b.log.Next(b.head, b.done())
 		}
 		if lost != nil {
 			b.suffer(lost)
