@@ -289,3 +289,32 @@ func ExampleBatches() {
 	// 5 items from 20
 	// <nil>
 }
+
+// Ten tenants share a GiB of disk. One whose consumer stalls gets what nobody
+// else needs, and no more.
+func ExampleShare() {
+	budget := hopper.NewBudget(1 << 30)
+	var tenants sync.WaitGroup
+	var delivered atomic.Int64
+	for range 10 {
+		in, out, pump, err := hopper.Make[string](0, hopper.Share(budget))
+		if err != nil {
+			log.Fatal(err)
+		}
+		tenants.Go(func() {
+			for range out {
+				delivered.Add(1)
+			}
+			if err := pump.Wait(); err != nil {
+				log.Print(err)
+			}
+		})
+		for range 100 {
+			in <- "a request"
+		}
+		close(in)
+	}
+	tenants.Wait()
+	fmt.Println(delivered.Load(), budget.Usage())
+	// Output: 1000 0
+}

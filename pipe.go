@@ -274,17 +274,18 @@ func codecOf[T any](cfg *config) (codec.Codec[T], error) {
 func open[T any](
 	ctx context.Context, cfg *config, c codec.Codec[T], p *Pump,
 ) (*backlog.Backlog[T], error) {
-	store := cfg.store
+	store, shared := cfg.store, (*segment.Store)(nil)
 	if store == nil {
 		if cfg.dir == "" {
 			if err := segment.CheckTemp(); err != nil {
 				return nil, fmt.Errorf("hopper: nowhere to spill to: %w: pass Dir", err)
 			}
 		}
-		store = segment.New(segment.Config{
+		shared = segment.New(segment.Config{
 			Dir: cfg.dir, SegmentSize: cfg.segmentSize, MaxBytes: cfg.maxDisk, KeepFree: cfg.keepFree,
-			Logger: cfg.logger,
+			Budget: cfg.budget.segments(), Logger: cfg.logger,
 		})
+		store = shared
 	}
 
 	log, found, err := spill.Open(ctx, spill.Config{
@@ -293,6 +294,9 @@ func open[T any](
 	})
 	if err != nil {
 		return nil, cfg.openError(err)
+	}
+	if shared != nil {
+		shared.NotifyRoom(log.Retry)
 	}
 	cfg.tellOfCrash(found)
 	p.usage = log.Usage
@@ -356,6 +360,10 @@ func (c *config) explain(err error) (kind, reason string) {
 	case errors.Is(err, segment.ErrKeepFree):
 		reason = "KeepFree is reached: it goes on when the disk has more free space; " +
 			"free some, or lower KeepFree"
+	case errors.Is(err, segment.ErrBudget):
+		reason = fmt.Sprintf("the Budget of %d bytes is used up by the pipes that Share it: "+
+			"it goes on when this or another has delivered items; raise it for longer backlogs",
+			c.budget.segments().Disk())
 	case errors.Is(err, spill.ErrFull) && c.store != nil:
 		reason = "the store's limit is reached: it goes on when items have been delivered"
 	case errors.Is(err, spill.ErrFull):
@@ -390,6 +398,7 @@ type config struct {
 	maxMemory   int64
 	maxDisk     int64 // byDefault, or bytes
 	keepFree    int64 // byDefault, or bytes
+	budget      *Budget
 	segmentSize int64 // byDefault, or bytes
 	resume      bool
 	manualAck   bool
@@ -417,15 +426,15 @@ func newConfig(opts []Option) (*config, error) {
 		o.apply(c)
 	}
 
-	onDisk := c.dirSet || c.maxDisk >= 0 || c.keepFree >= 0 || c.segmentSize >= 0
+	onDisk := c.dirSet || c.maxDisk >= 0 || c.keepFree >= 0 || c.segmentSize >= 0 || c.budget != nil
 	switch {
 	case c.err != nil:
 		return nil, c.err
 	case c.dirSet && c.dir == "":
 		return nil, errors.New(`hopper: Dir(""): name a directory, or leave Dir out for a temporary one`)
 	case c.store != nil && onDisk:
-		return nil, errors.New("hopper: WithStore goes with none of Dir, MaxDisk, KeepFree and " +
-			"SegmentSize: the store has limits of its own")
+		return nil, errors.New("hopper: WithStore goes with none of Dir, MaxDisk, KeepFree, " +
+			"SegmentSize and Share: the store has limits of its own")
 	case c.resume && !c.dirSet && c.store == nil:
 		return nil, errors.New("hopper: Resume needs Dir or WithStore: " +
 			"a temporary directory is gone at the next start")
@@ -465,7 +474,7 @@ func Dir(path string) Option {
 }
 
 // WithStore puts the backlog into s instead of a directory. It goes with none of
-// Dir, MaxDisk, KeepFree and SegmentSize. [Resume] is still what keeps the
+// Dir, MaxDisk, KeepFree, SegmentSize and Share. [Resume] is still what keeps the
 // backlog at the end. Once Pipe has succeeded the pump owns s, and closes it;
 // if Pipe fails s is the caller's.
 func WithStore(s spill.Store) Option {
@@ -509,6 +518,49 @@ func KeepFree(bytes int64) Option {
 // [DefaultSegmentSize], or less if MaxDisk or the file system is small.
 func SegmentSize(bytes int64) Option {
 	return setSize("SegmentSize", bytes, func(c *config) *int64 { return &c.segmentSize })
+}
+
+// A Budget is disk space that several pipes share; see [Share]. It is safe for
+// concurrent use.
+type Budget struct{ of *segment.Budget }
+
+// NewBudget returns a budget of so many bytes of disk.
+func NewBudget(disk int64) *Budget { return &Budget{segment.NewBudget(disk)} }
+
+// Usage returns how many bytes the files of all pipes take that share the budget
+// and have not ended. It does not block.
+func (b *Budget) Usage() (disk int64) { return b.of.Usage() }
+
+// segments returns what the stores share; b may be nil.
+func (b *Budget) segments() *segment.Budget {
+	if b == nil {
+		return nil
+	}
+	return b.of
+}
+
+// Share makes the pipe share disk space with others: the files of all pipes with
+// the same budget together stay within it. At that limit a pipe stops receiving,
+// like at [MaxDisk], until it or another has delivered. Of n pipes each is sure
+// of half an n-th part of the budget, as far as pipes that came earlier have not
+// filled it; the rest goes to whoever comes first. So a pipe whose consumer
+// stalls never keeps the others from going on.
+//
+// MaxDisk and [KeepFree] apply too. Unless [SegmentSize] is set it is at most an
+// eighth of a pipe's part of the budget. A resumed backlog, and what a stop has
+// to keep, may exceed the budget. The files that a pipe leaves at its end no
+// longer count.
+func Share(b *Budget) Option {
+	return Option{func(c *config) {
+		switch {
+		case b == nil || b.of == nil:
+			c.fail(errors.New("hopper: Share(nil): pass what NewBudget returns, or leave Share out"))
+		case b.of.Disk() == 0:
+			c.fail(errors.New("hopper: Share of a budget without any space: " +
+				"NewBudget takes a positive number of bytes"))
+		}
+		c.budget = b
+	}}
 }
 
 // Resume makes a pump that is stopped keep its whole backlog, made durable by

@@ -3148,6 +3148,10 @@ func TestPipeRefusesWhatMakesNoSense(t *testing.T) {
 		"zero option":        {start(hopper.Option{}), "zero Option"},
 		"acks, not resumed":  {start(hopper.ManualAck()), "ManualAck needs Resume"},
 		"syncs, not resumed": {start(hopper.SyncEvery(time.Second)), "SyncEvery needs Resume"},
+		"shares nil":         {start(hopper.Share(nil)), "Share(nil)"},
+		"shares nothing":     {start(hopper.Share(hopper.NewBudget(0))), "without any space"},
+		"shares a store": {start(hopper.Share(hopper.NewBudget(1)),
+			hopper.WithStore(storetest.NewMemory().Store())), "goes with none of"},
 		"syncs all the time": {start(hopper.SyncEvery(0)), "SyncEvery(0s)"},
 		"func in T":          {keep(make(chan withFunc), dir), "withFunc.cb is a func()"},
 		"T is a func":        {keep(make(chan func()), dir), "func()"},
@@ -3353,7 +3357,7 @@ func testUnacked(t *testing.T, capacity int, memory int64) {
 	sent, acked := 0, 0
 	for round := range 5 {
 		in, out, p := pipe[[]byte](t, capacity, atLeastOnce(dir, hopper.MaxMemory(memory))...)
-		if s := checkStats(t, p); int(s.Resumed) != sent-acked || s.Unacked != 0 {
+		if s := checkStats(t, p); int(s.Resumed) != sent-acked {
 			t.Fatalf("round %d: resumed %+v, want %d items", round, s, sent-acked)
 		}
 		for range 300 {
@@ -3729,6 +3733,104 @@ func TestDeliveriesRefuseWhatMakesNoSense(t *testing.T) {
 		defer twice.Close()
 		hopper.Deliveries(twice, out)
 		expectPanic(t, "called before", func() { hopper.Deliveries(twice, out) })
+	})
+}
+
+// One budget for many pipes.
+
+func TestAGreedyPipeLeavesTheOthersOfItsBudgetTheirPart(t *testing.T) {
+	const disk, modest, n = 4 << 20, 9, 1200
+	budget := hopper.NewBudget(disk)
+	dir := t.TempDir()
+	opts := func(i int) []hopper.Option {
+		return []hopper.Option{hopper.Dir(filepath.Join(dir, fmt.Sprint(i))),
+			hopper.MaxMemory(8 << 10), hopper.Share(budget)}
+	}
+	within := func() {
+		t.Helper()
+		if size := dirSize(t, dir); size > disk {
+			t.Errorf("the files take %d bytes of a budget of %d", size, disk)
+		}
+	}
+
+	greedy, rest, g := pipe[[]byte](t, 0, opts(0)...)
+	item := noise(1000)
+	stop, stopped := make(chan struct{}), make(chan int)
+	go func() {
+		defer close(greedy)
+		for i := 0; ; i++ {
+			select {
+			case greedy <- item(i):
+			case <-stop:
+				stopped <- i
+				return
+			}
+		}
+	}()
+	eventually(t, "the greedy pipe has taken what it can get", func() bool { return g.Stats().Blocked })
+	if s := checkStats(t, g); !strings.Contains(s.Reason, "Budget") {
+		t.Errorf("the reason is %q", s.Reason)
+	}
+	within()
+
+	var pipes sync.WaitGroup
+	for i := range modest {
+		in, out, p := pipe[[]byte](t, 0, opts(i+1)...)
+		pipes.Go(func() {
+			go func() {
+				defer close(in)
+				for k := range n {
+					in <- item(k)
+				}
+			}()
+			for k := range n {
+				if k%300 == 0 {
+					within()
+				}
+				<-out
+			}
+			expectClosed(t, out)
+			if err := p.Wait(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	pipes.Wait()
+
+	close(stop)
+	sent := <-stopped
+	expectEnd(t, g, rest, 0, sent, item)
+	if budget.Usage() != 0 {
+		t.Errorf("%d bytes are in use at the end", budget.Usage())
+	}
+}
+
+// A pipe that was refused is woken: it does not ask again and again.
+func TestAPipeThatItsBudgetRefusedGoesOnAsSoonAsAnotherHasFreedSpace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		budget := hopper.NewBudget(1 << 20)
+		opts := func() []hopper.Option {
+			return []hopper.Option{hopper.Dir(t.TempDir()), hopper.MaxMemory(0), hopper.Share(budget)}
+		}
+		item := noise(1000)
+		in, out, first := pipe[[]byte](t, 0, opts()...)
+		sent := fillUntilBlocked(t, in, first, item)
+		in2, out2, second := pipe[[]byte](t, 0, opts()...)
+		sent2 := fillUntilBlocked(t, in2, second, item)
+		before := second.Stats().DiskBytes
+
+		take(out, sent) // the log asks again within a second at the latest
+		synctest.Wait()
+		if s := checkStats(t, second); s.Blocked || s.DiskBytes <= before {
+			t.Errorf("when another has freed %d items: %+v", sent, s)
+		}
+		close(in)
+		close(in2)
+		expectClosed(t, out)
+		expectEnd(t, second, out2, 0, sent2, item)
+		if err := first.Wait(); err != nil {
+			t.Error(err)
+		}
 	})
 }
 

@@ -53,7 +53,7 @@ type Config struct {
 // store, except Finish, Close and, after Finish, Commit. Goroutines of its own
 // do, which run only while there is work for them.
 //
-// Usage is safe for concurrent use. All other methods belong to one goroutine,
+// Usage and Retry are safe for concurrent use. All other methods belong to one goroutine,
 // the log's user.
 type Log struct {
 	cfg     Config

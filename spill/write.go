@@ -248,7 +248,19 @@ func (l *Log) refusedLocked(p *pending, err error) {
 	w.pauses++
 	n := w.pauses
 	l.afterLocked(w.delay, func() { w.paused = w.paused && w.pauses != n })
-	l.trimLaterLocked() // what a failed write may have left
+	l.afterLocked(retryMax, func() { w.untrimmed = true }) // what a failed write may have left
+}
+
+// Retry has a store that has refused items asked again at once, instead of at
+// the end of a pause: there may be room now. It does not block. Unlike the other
+// methods it may be called from anywhere, also after Close.
+func (l *Log) Retry() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ending == nil {
+		l.writer.paused = false
+		l.writeLocked()
+	}
 }
 
 func (l *Log) acceptedLocked() {

@@ -59,6 +59,10 @@ type Config struct {
 	// DefaultKeepFree, or a twentieth of the file system where that is less.
 	KeepFree int64
 
+	// Budget is shared with other stores; nil: there is none. Where SegmentSize
+	// is open it is at most an eighth of the store's part then.
+	Budget *Budget
+
 	// Logger gets what no error can say; nil: nobody does.
 	Logger *slog.Logger
 }
@@ -66,9 +70,10 @@ type Config struct {
 // A Store keeps batches in a directory of segment files. It implements
 // [spill.Store].
 type Store struct {
-	cfg   Config
-	phase atomic.Int32
-	usage usage
+	cfg    Config
+	phase  atomic.Int32
+	usage  usage
+	notify atomic.Pointer[func()]
 
 	dir    directory
 	index  index
@@ -90,16 +95,22 @@ const (
 type usage struct {
 	bytes    atomic.Int64
 	segments atomic.Int64
+	account  *account // the same bytes, in the budget; nil: there is none
 }
 
 func (u *usage) add(s *segment) {
-	u.bytes.Add(s.disk)
+	u.grow(s.disk)
 	u.segments.Add(1)
 }
 
 func (u *usage) drop(s *segment) {
-	u.bytes.Add(-s.disk)
+	u.grow(-s.disk)
 	u.segments.Add(-1)
+}
+
+func (u *usage) grow(n int64) {
+	u.bytes.Add(n)
+	u.account.add(n)
 }
 
 // New returns a Store that is yet to be opened. It does nothing else.
@@ -131,10 +142,23 @@ func (s *Store) Open(_ context.Context, label string, keep bool) (found spill.Ra
 	if !s.phase.CompareAndSwap(unopened, inUse) {
 		return found, fmt.Errorf("%w: a store can be opened once: make another", spill.ErrLocked)
 	}
+	s.usage.account = s.cfg.Budget.join(s.roomAgain)
 	if found, err = s.open(label, keep); err != nil {
+		s.usage.account.leave()
 		s.phase.Store(unopened)
 	}
 	return found, err
+}
+
+// NotifyRoom has f called when the budget that has refused something may have
+// room for it now. f is called by whichever store has made the room, and must
+// not block.
+func (s *Store) NotifyRoom(f func()) { s.notify.Store(&f) }
+
+func (s *Store) roomAgain() {
+	if f := s.notify.Load(); f != nil {
+		(*f)()
+	}
 }
 
 func (s *Store) open(label string, keep bool) (found spill.Range, err error) {
@@ -217,7 +241,10 @@ func (s *Store) Sync(_ context.Context, acked uint64) error {
 }
 
 // Lift implements [spill.Store].
-func (s *Store) Lift() { s.writer.limits.max, s.writer.limits.keepFree = -1, 0 }
+func (s *Store) Lift() {
+	s.writer.limits.max, s.writer.limits.keepFree = -1, 0
+	s.usage.account.lift()
+}
 
 // Usage implements [spill.Store].
 func (s *Store) Usage() spill.Usage {
@@ -236,6 +263,7 @@ func (s *Store) Close(_ context.Context, keep bool, next, end uint64) error {
 	if !s.phase.CompareAndSwap(inUse, ended) {
 		return errNotOpen
 	}
+	defer s.usage.account.leave()
 	s.reader.close()
 	if s.dir.path == "" { // a temporary one that is not there
 		return nil

@@ -67,6 +67,7 @@ func (w *writer) note(a *segment) error {
 
 	n, err := a.f.Write(b)
 	w.addBytes(a, int64(n))
+	w.usage.account.settle(endLen(a.version))
 	if err != nil {
 		w.cut(int64(n))
 		return err
@@ -123,6 +124,7 @@ func (s *Store) rescue(old *segment, why error) error {
 	if err := w.room(old.disk + endLen(old.version)); err != nil {
 		return errors.Join(why, err)
 	}
+	defer w.usage.account.settle(0)
 	path, f, err := w.createFile(old.first)
 	if err != nil {
 		return errors.Join(why, explain(err))

@@ -128,6 +128,7 @@ func (w *writer) write(b *spill.Batch) (bytes int64, err error) {
 
 		n, err := w.active.f.Write(chunk)
 		w.addBytes(w.active, int64(n))
+		w.usage.account.settle(endLen(w.active.version))
 		bytes += int64(n)
 		if err != nil {
 			return bytes, err
@@ -138,7 +139,7 @@ func (w *writer) write(b *spill.Batch) (bytes int64, err error) {
 
 func (w *writer) addBytes(s *segment, n int64) {
 	s.disk += n
-	w.usage.bytes.Add(n)
+	w.usage.grow(n)
 }
 
 // room reports why n more bytes may not be written, if they may not.
@@ -146,16 +147,17 @@ func (w *writer) room(n int64) error {
 	if w.limits.max >= 0 && w.usage.bytes.Load()+n > w.limits.max {
 		return ErrMaxBytes
 	}
-	if w.limits.keepFree == 0 {
-		return nil // the file system itself will say so
+	if w.limits.keepFree != 0 { // else the file system itself will say so
+		avail, total, err := w.dir.room()
+		if err != nil {
+			return err
+		}
+		if total > 0 && avail-n < w.limits.reserve(total) {
+			return ErrKeepFree
+		}
 	}
-
-	avail, total, err := w.dir.room()
-	if err != nil {
-		return err
-	}
-	if total > 0 && avail-n < w.limits.reserve(total) {
-		return ErrKeepFree
+	if !w.usage.account.claim(n) {
+		return ErrBudget
 	}
 	return nil
 }
@@ -193,6 +195,7 @@ func (w *writer) cut(written int64) {
 func (w *writer) detach() {
 	a := w.active
 	w.active = nil
+	w.usage.account.settle(0)
 	w.index.closeFile(a)
 }
 
@@ -221,6 +224,7 @@ func (w *writer) create(first uint64) error {
 
 	path, f, err := w.createFile(first)
 	if err != nil {
+		w.usage.account.settle(0)
 		return explain(err)
 	}
 	s := &segment{
@@ -233,6 +237,7 @@ func (w *writer) create(first uint64) error {
 
 	n, err := f.Write(head)
 	w.addBytes(s, int64(n))
+	w.usage.account.settle(endLen(w.version))
 	if err == nil {
 		err = w.dir.sync()
 	}
@@ -252,6 +257,9 @@ func (w *writer) sizeSegments() {
 	size := int64(DefaultSegmentSize)
 	if w.limits.max >= 0 {
 		size = min(size, w.limits.max/4)
+	}
+	if w.usage.account != nil {
+		size = min(size, w.usage.account.part(8))
 	}
 	if _, total, _ := w.dir.room(); total > 0 {
 		size = min(size, max(total/16, minSegmentSize))
