@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -337,15 +338,24 @@ func (m *model) check() {
 
 // reopen stops the backlog and opens another on what it has left.
 func (m *model) reopen(arg byte) {
-	switch arg % 4 {
-	case 0:
+	switch arg % 8 {
+	case 0, 1:
 		old, synced := m.b, m.synced
-		m.medium.Crash()
+		if arg%8 == 0 {
+			m.medium.Crash()
+		} else {
+			m.medium.CutPower()
+		}
 		defer old.Close(context.Background()) // its goroutines end
 		m.open()
 		m.drainAnything(synced)
-	case 1: // with whatever fails
+	case 2: // with whatever fails
 		m.stop(false)
+		m.open()
+		m.drainAnything(nil)
+	case 3:
+		m.stop(false)
+		m.damage(arg)
 		m.open()
 		m.drainAnything(nil)
 	default:
@@ -357,6 +367,12 @@ func (m *model) reopen(arg byte) {
 			m.t.Fatalf("%d items were kept, %d are found", kept, m.resumed)
 		}
 	}
+}
+
+// damage changes a bit of what one of the items is stored in, if any is.
+func (m *model) damage(arg byte) {
+	defer func() { recover() }() // it is not there
+	m.medium.Corrupt(m.b.head + uint64(arg)*5)
 }
 
 // stop closes the backlog. Where no write fails nothing is lost but parked items.
@@ -415,6 +431,9 @@ func (m *model) drainAnything(synced *moment) {
 		m.t.Fatalf("%d items were synced and are gone", len(synced.open))
 	}
 	m.lost = m.b.Tally().Lost
+	if m.b.Err() == nil && m.delivered+m.lost != m.resumed {
+		m.t.Fatalf("%d items were found, of which %d came and %d are lost", m.resumed, m.delivered, m.lost)
+	}
 	if m.b.Err() != nil { // begin anew
 		m.b.Close(context.Background())
 		m.skip, m.medium = true, storetest.NewMemory()
@@ -432,12 +451,19 @@ func run(t *testing.T, seed byte, ops []byte) {
 	})
 }
 
-func TestABacklogIsAsGoodAsASlice(t *testing.T) {
-	runs := 150
-	if testing.Short() {
-		runs = 20
+// runs is how many random sequences are tried.
+func runs() int {
+	switch {
+	case testing.Short():
+		return 20
+	case os.Getenv("HOPPER_SOAK") != "":
+		return 100_000
 	}
-	for seed := range runs {
+	return 150
+}
+
+func TestABacklogIsAsGoodAsASlice(t *testing.T) {
+	for seed := range runs() {
 		r := rand.New(rand.NewPCG(uint64(seed), 0))
 		ops := make([]byte, 2*r.IntN(400))
 		for i := range ops {

@@ -560,6 +560,7 @@ func (s *memoryStore) Close(ctx context.Context, keep bool, next, end uint64) er
 		m.wipeLocked()
 		return nil
 	}
+	end = max(next, min(end, m.reachLocked())) // the numbers behind are those of items lost by a crash
 	m.left, m.done = &receipt{next, end}, next
 	m.last = max(m.last, next)
 	m.syncLocked()
@@ -568,6 +569,14 @@ func (s *memoryStore) Close(ctx context.Context, keep bool, next, end uint64) er
 		m.cutLocked(end)
 	}
 	return nil
+}
+
+// reachLocked returns the number behind the last item that is there, or was.
+func (m *Memory) reachLocked() (end uint64) {
+	for _, p := range m.pieces {
+		end = max(end, p.end)
+	}
+	return end
 }
 
 // cutLocked deletes what lies behind end.
