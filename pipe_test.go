@@ -3736,6 +3736,225 @@ func TestDeliveriesRefuseWhatMakesNoSense(t *testing.T) {
 	})
 }
 
+// A kill at any moment costs, with ManualAck and SyncEvery(d), at most what was
+// received in the last d and the time of one sync.
+
+const (
+	killedSync = 20 * time.Millisecond
+
+	// killedSlack is for a sync, and for the scheduler of a busy machine.
+	killedSlack = time.Second
+)
+
+func init() { children["work until killed"] = workUntilKilled }
+
+// A diary is what a process writes down that is going to be killed: numbers of
+// items, each with the time.
+type diary struct{ f *os.File }
+
+func openDiary(path string) (diary, error) {
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	return diary{f}, err
+}
+
+func (d diary) note(n uint64) {
+	var b [16]byte
+	binary.LittleEndian.PutUint64(b[:], n)
+	binary.LittleEndian.PutUint64(b[8:], uint64(time.Now().UnixNano()))
+	d.f.Write(b[:])
+}
+
+// A noted item is one of a diary.
+type noted struct {
+	n  uint64
+	at time.Time
+}
+
+func readDiary(t *testing.T, path string) (all []noted) {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	for ; len(b) >= 16; b = b[16:] {
+		at := time.Unix(0, int64(binary.LittleEndian.Uint64(b[8:])))
+		all = append(all, noted{binary.LittleEndian.Uint64(b), at})
+	}
+	return all
+}
+
+// workUntilKilled sends items numbered from one on, which the file "first" says,
+// and receives and acknowledges them, now faster and now more slowly. If the
+// file says so they only trickle, and none is acknowledged.
+func workUntilKilled(dir string) error {
+	b, err := os.ReadFile(filepath.Join(dir, "first"))
+	if err != nil {
+		return err
+	}
+	first, trickle := binary.LittleEndian.Uint64(b), b[8] != 0
+	var diaries [3]diary
+	for i, name := range []string{"sent", "got", "acked"} {
+		if diaries[i], err = openDiary(filepath.Join(dir, name)); err != nil {
+			return err
+		}
+	}
+	sent, got, acked := diaries[0], diaries[1], diaries[2]
+
+	in, out, p, err := hopper.Make[[]byte](16, atLeastOnce(filepath.Join(dir, "backlog"),
+		hopper.SyncEvery(killedSync), hopper.MaxMemory(32<<10), hopper.SegmentSize(64<<10))...)
+	if err != nil {
+		return err
+	}
+	go func() {
+		for n := first; ; n++ {
+			item := binary.LittleEndian.AppendUint64(nil, n)
+			in <- append(item, make([]byte, rand.IntN(400))...)
+			sent.note(n)
+			if trickle || rand.IntN(100) == 0 {
+				time.Sleep(time.Duration(rand.IntN(5)) * time.Millisecond)
+			}
+		}
+	}()
+
+	var open []uint64
+	for item := range out {
+		n := binary.LittleEndian.Uint64(item)
+		got.note(n)
+		open = append(open, n)
+		if !trickle && len(open) > rand.IntN(60) {
+			some := 1 + rand.IntN(len(open))
+			p.Ack(some)
+			acked.note(open[some-1])
+			open = open[some:]
+		}
+		if rand.IntN(200) == 0 {
+			time.Sleep(time.Duration(rand.IntN(20)) * time.Millisecond)
+		}
+	}
+	return p.Wait()
+}
+
+func TestAKillCostsNothingThatIsOlderThanASync(t *testing.T) {
+	cycles := 6
+	if os.Getenv("HOPPER_SOAK") != "" {
+		cycles = 5000
+	}
+	dir := t.TempDir()
+	var history history
+	for cycle := range cycles {
+		long := cycle%20 == 2
+		first := binary.LittleEndian.AppendUint64(nil, history.next)
+		first = append(first, 0)
+		if long || rand.IntN(3) == 0 {
+			first[8] = 1
+		}
+		write(t, filepath.Join(dir, "first"), first)
+		cmd := childCommand(t, "work until killed", dir)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		life := time.Duration(50+rand.IntN(200)) * time.Millisecond
+		if long {
+			life += 2 * killedSlack // what it loses then is no matter of the slack
+		}
+		time.Sleep(life)
+		killed := time.Now()
+		cmd.Process.Kill()
+		cmd.Wait()
+
+		history.check(t, cycle, dir)
+		history.learn(t, dir, killed)
+		if t.Failed() {
+			return
+		}
+	}
+	if len(history.sent) == 0 {
+		t.Fatal("nothing was ever sent")
+	}
+	t.Logf("%d items sent; the oldest one lost was %v old", history.next, history.oldest)
+}
+
+// A history is what is known of the processes so far that were killed.
+type history struct {
+	next   uint64               // the number of the next item to be sent
+	sent   map[uint64]noted     // items that were not acknowledged long enough ago
+	killed map[uint64]time.Time // when the process was that had sent the item
+	done   uint64               // items below were acknowledged so long before a kill that they must not come back
+	oldest time.Duration        // that an item lost was at the kill
+}
+
+// check looks at what the last process has received: everything in order, from
+// the first item that was not acknowledged on, but for the youngest at each
+// kill.
+func (h *history) check(t *testing.T, cycle int, dir string) {
+	t.Helper()
+	got := readDiary(t, filepath.Join(dir, "got"))
+	os.Remove(filepath.Join(dir, "got"))
+	if len(got) == 0 {
+		return
+	}
+	if got[0].n < h.done {
+		t.Errorf("cycle %d: item %d comes back, all below %d were acknowledged in time",
+			cycle, got[0].n, h.done)
+	}
+
+	expected := h.done
+	for _, item := range got {
+		if item.n < expected && item.n != got[0].n {
+			t.Errorf("cycle %d: item %d comes after item %d", cycle, item.n, expected-1)
+			return
+		}
+		for n := expected; n < item.n && n < h.next; n++ {
+			h.lost(t, cycle, n)
+		}
+		expected = item.n + 1
+	}
+}
+
+// lost accounts for an item that was not acknowledged for sure and does not come
+// back.
+func (h *history) lost(t *testing.T, cycle int, n uint64) {
+	t.Helper()
+	item, known := h.sent[n]
+	if !known {
+		return // or acknowledged
+	}
+	age := h.killed[n].Sub(item.at)
+	h.oldest = max(h.oldest, age)
+	if age > killedSync+killedSlack {
+		t.Errorf("cycle %d: item %d is lost, which was sent %v before the kill", cycle, n, age)
+	}
+	delete(h.sent, n)
+}
+
+// learn notes what the last process has sent and acknowledged.
+func (h *history) learn(t *testing.T, dir string, killed time.Time) {
+	t.Helper()
+	if h.sent == nil {
+		h.sent, h.killed = map[uint64]noted{}, map[uint64]time.Time{}
+	}
+	for _, item := range readDiary(t, filepath.Join(dir, "sent")) {
+		h.sent[item.n], h.killed[item.n] = item, killed
+		h.next = max(h.next, item.n+1)
+	}
+	h.next++ // one more may have been sent, and not noted
+	last := uint64(0)
+	for _, item := range readDiary(t, filepath.Join(dir, "acked")) {
+		last = item.n + 1
+		if killed.Sub(item.at) > killedSync+killedSlack {
+			h.done = max(h.done, item.n+1)
+		}
+	}
+	for n := range h.sent {
+		if n < last {
+			delete(h.sent, n)
+			delete(h.killed, n)
+		}
+	}
+	os.Remove(filepath.Join(dir, "sent"))
+	os.Remove(filepath.Join(dir, "acked"))
+}
+
 // One budget for many pipes.
 
 func TestAGreedyPipeLeavesTheOthersOfItsBudgetTheirPart(t *testing.T) {
