@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"unicode/utf8"
 
 	"example.com/hopper/spill"
 )
@@ -18,7 +19,7 @@ import (
 type console struct {
 	mu     sync.Mutex
 	w      io.Writer
-	status int // characters of the status that is shown
+	status int // columns of the status that is shown
 }
 
 // say writes a line, behind the name of this command.
@@ -33,7 +34,9 @@ func (c *console) line(text string) {
 	fmt.Fprintln(c.w, text)
 }
 
-// setStatus shows text, which is to be shorter than a line, in place of the status before.
+// setStatus shows text, which must be shorter than a line, in place of the
+// status before. One that was longer than the line is now, since the terminal
+// has become narrower, stays above.
 func (c *console) setStatus(text string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -45,9 +48,14 @@ func (c *console) showLocked(text string) {
 	if text == "" && c.status == 0 {
 		return
 	}
-	pad := max(0, c.status-len(text))
+	if c.status >= terminalWidth(c.w) {
+		fmt.Fprintln(c.w)
+		c.status = 0
+	}
+	columns := utf8.RuneCountInString(text)
+	pad := max(0, c.status-columns)
 	fmt.Fprint(c.w, "\r"+text+strings.Repeat(" ", pad)+strings.Repeat("\b", pad))
-	c.status = len(text)
+	c.status = columns
 }
 
 // A logger writes what the pump logs to the console: damage in detail, since it

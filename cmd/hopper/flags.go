@@ -16,6 +16,9 @@ const help = `hopper is a pipe that does not make its producer wait.
   hopper cat [-lines] DIR                write the backlog in DIR to stdout, and leave it there;
                                          -lines: a newline behind each item
   hopper verify DIR                      check every chunk in DIR; exit 1 if any is damaged
+  hopper demo [-for 10s]                 show what it does, beside a bare channel and a slice
+  hopper man                             write a manual page
+  hopper completion bash|zsh|fish        write what makes that shell complete flags
 
 What the consumer does not take yet waits in memory and, past -max-memory, compressed in
 segment files in -dir. The producer has to wait only at -max-disk or -keep-free.
@@ -27,6 +30,7 @@ segment files in -dir. The producer has to wait only at -max-disk or -keep-free.
   -keep-free SIZE     never use so much of the file system (default 256MiB, or 5 % of it)
   -segment-size SIZE  of one file; disk space is given back by files (default 16MiB)
   -progress           show progress on stderr, as is done on a terminal; =false: never
+  -version            say what this program was built from
 
 A SIZE is 65536, 64KiB, 1.5GiB (powers of 1024; also 64K, 1.5G) or 500MB (of 1000).
 
@@ -54,9 +58,11 @@ type settings struct {
 	dir      string
 	resume   bool
 	progress progressMode
-	maxDisk  size
-	keepFree size
-	options  []hopper.Option
+	version  bool // is all that is asked for
+
+	maxMemory, maxDisk, keepFree, segment size
+
+	options []hopper.Option
 }
 
 // Whether progress is shown.
@@ -68,17 +74,24 @@ const (
 	never
 )
 
-func parseSettings(args []string) (settings, error) {
-	s := settings{maxDisk: -1, keepFree: -1}
-	memory, segment := size(defaultMemory), size(0)
+// flags returns the flags of the pipe, with their defaults.
+func (s *settings) flags() *flag.FlagSet {
+	*s = settings{maxDisk: -1, keepFree: -1, maxMemory: defaultMemory}
 	fs := flagSet("hopper")
 	fs.StringVar(&s.dir, "dir", "", "")
 	fs.BoolVar(&s.resume, "resume", false, "")
 	fs.BoolFunc("progress", "", s.setProgress)
-	fs.Var(&memory, "max-memory", "")
+	fs.Var(&s.maxMemory, "max-memory", "")
 	fs.Var(&s.maxDisk, "max-disk", "")
 	fs.Var(&s.keepFree, "keep-free", "")
-	fs.Var(&segment, "segment-size", "")
+	fs.Var(&s.segment, "segment-size", "")
+	fs.BoolVar(&s.version, "version", false, "")
+	return fs
+}
+
+func parseSettings(args []string) (settings, error) {
+	var s settings
+	fs := s.flags()
 	if err := parse(fs, args, 0); err != nil {
 		return s, err
 	}
@@ -87,7 +100,7 @@ func parseSettings(args []string) (settings, error) {
 	}
 	given := map[string]bool{}
 	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
-	s.options = []hopper.Option{hopper.MaxMemory(int64(memory))}
+	s.options = []hopper.Option{hopper.MaxMemory(int64(s.maxMemory))}
 	if s.resume {
 		s.options = append(s.options, hopper.Resume())
 	}
@@ -104,7 +117,7 @@ func parseSettings(args []string) (settings, error) {
 		s.options = append(s.options, hopper.KeepFree(int64(s.keepFree)))
 	}
 	if given["segment-size"] {
-		s.options = append(s.options, hopper.SegmentSize(int64(segment)))
+		s.options = append(s.options, hopper.SegmentSize(int64(s.segment)))
 	}
 	return s, nil
 }

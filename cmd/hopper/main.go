@@ -5,6 +5,7 @@
 //	hopper inspect [-json] DIR
 //	hopper cat [-lines] DIR
 //	hopper verify DIR
+//	hopper demo
 //
 // Run hopper -h for the flags.
 package main
@@ -72,6 +73,12 @@ func run(args []string, std stdio) int {
 		err = runCat(args, std)
 	case "verify":
 		err = runVerify(args, std)
+	case "demo":
+		err = runDemo(args, std)
+	case "man":
+		err = runMan(args, std)
+	case "completion":
+		err = runCompletion(args, std)
 	case "help":
 		err = flag.ErrHelp
 	default:

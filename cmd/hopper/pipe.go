@@ -31,6 +31,10 @@ func runPipe(args []string, std stdio) int {
 	if err != nil {
 		return report(err, std)
 	}
+	if s.version {
+		fmt.Fprintln(std.out, version())
+		return exitOK
+	}
 	p, err := newPipe(s, std)
 	if err != nil {
 		return report(err, std)
@@ -43,6 +47,9 @@ func newPipe(s settings, std stdio) (*pipe, error) {
 	var rest []byte
 	if s.resume {
 		p.resumed = backlogBytes(s.dir)
+		if out, ok := std.out.(interface{ KeepSize() }); ok {
+			out.KeepSize()
+		}
 	}
 	in, out := make(chan []byte), make(chan []byte)
 	var err error

@@ -251,32 +251,8 @@ func TestProgress(t *testing.T) {
 	if code != exitOK || stdout.String() != "some input" {
 		t.Fatalf("exit code %d, stdout %q", code, &stdout)
 	}
-	if s := stderr.String(); !strings.HasPrefix(s, "in 10B ") || !strings.Contains(s, "out 10B ") || !strings.Contains(s, "wait 0B") {
+	if s := stderr.String(); !strings.HasPrefix(s, "in 10B  out 10B in 0s, ") {
 		t.Errorf("stderr: %q", s)
-	}
-}
-
-func TestProgressForeseesTheEnd(t *testing.T) {
-	s := sample{in: 100 << 20, waiting: 90 << 20}
-	for name, test := range map[string]struct {
-		m    meter
-		room int64
-		want string
-	}{
-		"draining":   {meter{out: 10 << 20}, -1, "  drain 9s"},
-		"filling up": {meter{in: 50 << 20, disk: 25 << 20}, 100 << 20, "  full 4s"},
-		"in hours":   {meter{in: 50 << 20, disk: 1 << 10}, 10 << 20, "  full 3h"},
-		"in minutes": {meter{out: 1 << 20}, -1, "  drain 2m"},
-		"unknown":    {meter{in: 50 << 20, disk: 25 << 20}, -1, ""},
-		"for ever":   {meter{out: 1}, -1, "  drain >99h"},
-	} {
-		test.m.last = s
-		if got := test.m.outlook(test.room); got != test.want {
-			t.Errorf("%s: %q, want %q", name, got, test.want)
-		}
-	}
-	if got := (&meter{last: s, blocked: true}).outlook(-1); got != "  blocked" {
-		t.Errorf("blocked: %q", got)
 	}
 }
 

@@ -3,17 +3,27 @@ package main
 import (
 	"io"
 	"os"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// pipeSize is the room that a pipe is given, in bytes: what
-// /proc/sys/fs/pipe-max-size allows everybody by default. More than the usual
-// 64 KiB halves the time spent on switching between the processes on either
-// side.
-const pipeSize = 1 << 20
+const (
+	// roomy is the room that a pipe is given once data flows, in bytes. More than
+	// the usual 64 KiB saves switches between the processes on either side.
+	roomy = 256 << 10
+
+	// growAfter is how many bytes must have gone through before: a consumer that
+	// never reads does not get more.
+	growAfter = 1 << 20
+
+	// budgetPart is the part of a user's pipe budget that a pipe may take. Once it
+	// is used up the kernel makes all new pipes of that user small; see pipe(7).
+	budgetPart = 256
+)
 
 // A pipeEnd is an end of a pipe, at which a blocked read or write can be ended.
 // It waits in poll(2), and so each in a thread of its own: between busy
@@ -21,6 +31,9 @@ const pipeSize = 1 << 20
 type pipeEnd struct {
 	fd  int
 	end [2]int // a pipe that is closed on its writing side to end what is going on
+
+	moved int  // bytes so far, up to growAfter
+	grown bool // or not to grow
 
 	once sync.Once
 }
@@ -42,8 +55,30 @@ func interruptible(f *os.File, flag int) io.ReadWriter {
 		unix.Close(p.end[1])
 		return f
 	}
-	unix.FcntlInt(uintptr(p.fd), unix.F_SETPIPE_SZ, pipeSize) // it is all right if that can't be had
 	return p
+}
+
+// KeepSize has the kernel hold no more of what is written than it would anyway:
+// what a consumer that dies has not read is lost.
+func (p *pipeEnd) KeepSize() { p.grown = true }
+
+// grow makes the pipe larger once it is in use, where the budget allows that.
+func (p *pipeEnd) grow() {
+	if p.grown || p.moved < growAfter {
+		return
+	}
+	p.grown = true
+
+	size := roomy
+	if b, err := os.ReadFile("/proc/sys/fs/pipe-user-pages-soft"); err == nil {
+		if pages, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil && pages > 0 {
+			size = min(size, pages*os.Getpagesize()/budgetPart)
+		}
+	}
+	now, err := unix.FcntlInt(uintptr(p.fd), unix.F_GETPIPE_SZ, 0)
+	if err == nil && now < size {
+		unix.FcntlInt(uintptr(p.fd), unix.F_SETPIPE_SZ, size) // it is all right if that can't be had
+	}
 }
 
 func (p *pipeEnd) Read(b []byte) (n int, err error) {
@@ -51,6 +86,7 @@ func (p *pipeEnd) Read(b []byte) (n int, err error) {
 		n, err = unix.Read(p.fd, b)
 		return err
 	})
+	p.moved = min(p.moved+max(n, 0), growAfter)
 	if n = max(n, 0); n == 0 && err == nil && len(b) > 0 {
 		err = io.EOF
 	}
@@ -62,6 +98,7 @@ func (p *pipeEnd) Write(b []byte) (n int, err error) {
 		err = p.try(unix.POLLOUT, func() error {
 			m, err := unix.Write(p.fd, b[n:])
 			n += max(m, 0)
+			p.moved = min(p.moved+max(m, 0), growAfter)
 			return err
 		})
 	}
@@ -73,6 +110,7 @@ func (p *pipeEnd) try(event int16, call func() error) error {
 	for {
 		err := call()
 		if err == unix.EAGAIN {
+			p.grow()
 			err = p.wait(event)
 			if err == nil {
 				continue

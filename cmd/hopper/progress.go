@@ -1,10 +1,8 @@
 package main
 
 import (
-	"fmt"
-	"math"
+	"io"
 	"os"
-	"strings"
 	"time"
 
 	"example.com/hopper"
@@ -12,10 +10,8 @@ import (
 )
 
 const (
-	statusEvery = 500 * time.Millisecond // on a terminal
+	statusEvery = 250 * time.Millisecond // on a terminal
 	lineEvery   = time.Second            // elsewhere
-	statusWidth = 79                     // a longer one would wrap, and could not be overwritten
-	smoothing   = 3 * time.Second        // of the rates
 )
 
 // showProgress starts to show progress, where that is wanted. The function that
@@ -25,14 +21,17 @@ func (p *pipe) showProgress() (stop func()) {
 	if p.progress == never || p.progress == onTerminal && (!terminal || isTerminal(p.std.out)) {
 		return func() {}
 	}
-	show, every := p.con.line, lineEvery
-	if terminal {
-		show, every = p.con.setStatus, statusEvery
-	}
+
 	quit, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
-		p.progressLoop(quit, show, every)
+		if terminal && isSmart() {
+			p.progressLoop(quit, statusEvery, func(m *meter) {
+				p.con.setStatus(m.fit(terminalWidth(p.std.err) - 1)) // the last column would wrap
+			})
+		} else {
+			p.progressLoop(quit, lineEvery, func(m *meter) { p.con.line(m.fit(lineWidth)) })
+		}
 	}()
 	return func() {
 		close(quit)
@@ -40,21 +39,40 @@ func (p *pipe) showProgress() (stop func()) {
 	}
 }
 
-func (p *pipe) progressLoop(quit <-chan struct{}, show func(string), every time.Duration) {
-	start := p.sample()
-	m := meter{last: start}
+func (p *pipe) progressLoop(quit <-chan struct{}, every time.Duration, show func(*meter)) {
+	m := newMeter(p.sample(), totalBytes(p.std.in))
 	tick := time.NewTicker(every)
 	defer tick.Stop()
+
 	for {
 		select {
 		case <-tick.C:
-			show(m.status(p.sample(), p.room()))
+			m.add(p.sample())
+			show(m)
 		case <-quit:
-			whole := meter{last: start}
-			p.con.line(whole.status(p.sample(), -1))
+			m.add(p.sample())
+			p.con.line(m.summary())
 			return
 		}
 	}
+}
+
+// totalBytes returns how many bytes are to be read from r, if it is a regular
+// file; else 0.
+func totalBytes(r io.Reader) int64 {
+	f, ok := r.(*os.File)
+	if !ok {
+		return 0
+	}
+	fi, err := f.Stat()
+	if err != nil || !fi.Mode().IsRegular() {
+		return 0
+	}
+	at, err := f.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return 0
+	}
+	return max(0, fi.Size()-at)
 }
 
 // A sample is the state of a pipe at one moment. All but the time is in bytes.
@@ -62,23 +80,29 @@ type sample struct {
 	at      time.Time
 	in, out int64
 	waiting int64
+	room    int64 // that the segments may still take; -1 where that can't be told
 	hopper.Stats
 }
 
 func (p *pipe) sample() sample {
-	return sample{time.Now(), p.source.n.Load(), p.sink.n.Load(), int64(p.waiting()), p.pump.Stats()}
+	return sample{
+		at: time.Now(), in: p.source.n.Load(), out: p.sink.n.Load(),
+		waiting: int64(p.waiting()), room: p.room(), Stats: p.pump.Stats(),
+	}
 }
 
-// room returns how many bytes the segments may still take, or -1 where that can't be told.
+// room returns how many bytes the segments may still take, or -1 where that
+// can't be told.
 func (p *pipe) room() int64 {
 	dir := p.dir
 	if dir == "" {
 		dir = os.TempDir()
 	}
 	avail, total, err := segment.Free(dir)
-	if err != nil {
+	if err != nil || total == 0 {
 		return -1
 	}
+
 	keep := int64(p.keepFree)
 	if keep < 0 {
 		keep = min(hopper.DefaultKeepFree, total/20)
@@ -88,65 +112,4 @@ func (p *pipe) room() int64 {
 		room = min(room, int64(p.maxDisk)-p.pump.Stats().DiskBytes)
 	}
 	return max(0, room)
-}
-
-// A meter computes rates, in bytes a second, smoothed over some seconds.
-type meter struct {
-	last          sample
-	in, out, disk float64
-	any           bool
-	blocked       bool // in the last two samples: for a moment it may be, while the disk is written to
-}
-
-func (m *meter) add(s sample) {
-	dt := s.at.Sub(m.last.at)
-	if dt <= 0 {
-		return
-	}
-	weight := 1 - math.Exp(-float64(dt)/float64(smoothing))
-	if !m.any {
-		weight = 1
-	}
-	update := func(rate *float64, bytes int64) { *rate += weight * (float64(bytes)/dt.Seconds() - *rate) }
-	update(&m.in, s.in-m.last.in)
-	update(&m.out, s.out-m.last.out)
-	update(&m.disk, s.DiskBytes-m.last.DiskBytes)
-	m.last, m.any, m.blocked = s, true, s.Blocked && m.last.Blocked
-}
-
-// status returns the line to be shown. Sizes are in powers of 1024, their unit one letter.
-func (m *meter) status(s sample, room int64) string {
-	m.add(s)
-	line := fmt.Sprintf("in %v %v/s  out %v %v/s  wait %v  mem %v  disk %v%s",
-		size(s.in), size(m.in), size(s.out), size(m.out), size(s.waiting), size(s.MemoryBytes), size(s.DiskBytes), m.outlook(room))
-	line = strings.ReplaceAll(line, "iB", "")
-	return line[:min(len(line), statusWidth)]
-}
-
-// outlook says how long it takes until nothing waits, or until the disk takes no more.
-func (m *meter) outlook(room int64) string {
-	switch waiting := m.last.waiting; {
-	case m.blocked:
-		return "  blocked"
-	case waiting == 0:
-		return ""
-	case m.out > m.in:
-		return "  drain " + duration(float64(waiting)/(m.out-m.in))
-	case m.disk > 0 && room >= 0:
-		return "  full " + duration(float64(room)/m.disk)
-	}
-	return ""
-}
-
-// duration writes the time in its largest unit.
-func duration(seconds float64) string {
-	switch {
-	case seconds < 60:
-		return fmt.Sprintf("%.0fs", seconds)
-	case seconds < 3600:
-		return fmt.Sprintf("%.0fm", seconds/60)
-	case seconds < 99*3600:
-		return fmt.Sprintf("%.0fh", seconds/3600)
-	}
-	return ">99h"
 }
