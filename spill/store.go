@@ -71,7 +71,8 @@ type Store interface {
 	// acked, and never one above the largest number that was ever passed as acked
 	// to Sync or Trim, or as next to Close, unless it has no items below. acked
 	// never exceeds the numbers of items to come, but it may exceed those that
-	// are stored.
+	// are stored; a store that remembers it then also returns a Range.End of at
+	// least acked.
 	//
 	// A store whose Append is durable has only acked to remember, and nothing at
 	// all while no items below acked are left in it. One that can't keep what it

@@ -198,6 +198,10 @@ func (m *Memory) CutPower() {
 		p.loseUnsynced()
 		return p.missing == nil && len(p.batches) == 0
 	})
+	m.last = m.done
+	for _, p := range m.pieces {
+		m.last = max(m.last, p.end)
+	}
 }
 
 // Corrupt changes a bit in the chunk in which the item seq begins. It panics if

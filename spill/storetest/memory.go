@@ -466,6 +466,7 @@ func (s *memoryStore) Sync(ctx context.Context, acked uint64) error {
 
 	if s.m.keep {
 		s.m.done = max(s.m.done, acked)
+		s.m.last = max(s.m.last, acked)
 		s.m.syncLocked()
 	}
 	return nil

@@ -129,7 +129,7 @@ func (m *minimal) trim(acked uint64) {
 func (m *minimal) Sync(_ context.Context, acked uint64) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.next = max(m.next, acked)
+	m.next, m.end = max(m.next, acked), max(m.end, acked)
 	return nil
 }
 

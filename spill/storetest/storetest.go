@@ -141,6 +141,7 @@ var cases = []testCase{
 	{"what was done at a Sync does not come back after a crash", testCursor},
 	{"Sync, Append and Trim may come in any order", testCursors},
 	{"Sync of a store without items keeps nothing", testSyncOfNothing},
+	{"numbers after Sync of a store without items are new ones", testNumbersAfterSync},
 	{"Sync when everything is done leaves nothing", testSyncWhenAllIsDone},
 	{"a Sync that was refused may come again", testSyncRefused},
 	{"what was synced survives a power cut", testPowerCut},

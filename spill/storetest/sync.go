@@ -126,6 +126,23 @@ func testSyncOfNothing(tr *trial) {
 	s.delete()
 }
 
+// testNumbersAfterSync checks that a store which remembers what is done does not
+// take new items for that.
+func testNumbersAfterSync(tr *trial) {
+	tr.needs(tr.m.Crash != nil, "Crash")
+	s := tr.openEmpty()
+	s.sync(1000)
+	s.crash()
+
+	s = tr.openEmpty()
+	first := s.found.End
+	s.appendAll(first, first+10, 5)
+	s.crash()
+	s = tr.open()
+	s.findsAfterCrash(first, first+10, span{first, first + 10})
+	s.delete()
+}
+
 // testSyncWhenAllIsDone checks that nothing comes back where all was done.
 func testSyncWhenAllIsDone(tr *trial) {
 	tr.needs(tr.m.Crash != nil, "Crash")
