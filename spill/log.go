@@ -440,10 +440,10 @@ func (l *Log) Rest(from uint64) bool {
 		return false
 	}
 
+	l.dropEmptyTailLocked()
 	l.unreadLocked(from)
 	l.used = false
 	if idle {
-		l.dropEmptyTailLocked()
 		return true
 	}
 	l.settle = len(l.mem) > 0

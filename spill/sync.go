@@ -19,9 +19,9 @@ type coverage struct {
 }
 
 // opened begins with what was found. What a log has left that did not end with
-// Close may not be durable.
+// Close may not be durable, nor may what tells how much was done.
 func (s *syncState) opened(r Range) {
-	s.done = coverage{end: r.End, acked: r.Next}
+	s.done = coverage{end: r.End}
 	if r.Crashed {
 		s.done.end = r.Next
 	}
@@ -58,8 +58,8 @@ func (l *Log) SyncLater(acked uint64) {
 
 // Synced returns what the last sync has covered that has finished: the items
 // below end are durable or done, and those below acked do not come back, not
-// even after a crash of the machine. Before the first sync that is what was
-// found when the log was opened.
+// even after a crash of the machine. Before the first sync, end is what an
+// earlier log has made durable, and acked 0.
 func (l *Log) Synced() (end, acked uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
