@@ -55,5 +55,23 @@ refuses, the items stay in memory while the log goes on delivering, and the stor
 is asked again within a second; [Log.Room] turns false once memory is full. A
 batch is dropped unwritten once its items are done. A log that is not used for a
 moment writes what it holds and lets go of its memory.
+
+# Items that are not done
+
+An item stays in the log until its user says that it is done. The user may be
+ahead of that: [Log.Next] takes two numbers, that of the item to go on at and
+that below which all are done. A log with Config.Journal gets every item, though
+most will be done before it would have to be stored; it stores nothing while
+what is not done takes no more than 512 KiB.
+
+# Syncs
+
+What a store has taken survives the end of the process, but not that of the
+machine. [Log.SyncLater] has everything stored that was appended before, and then
+calls [Store.Sync], which makes it durable and remembers which items are done, so
+that those do not come back. [Log.Synced] tells how far that has got. It all
+happens beside the log's user, who is woken when a sync has finished or failed. A
+sync costs one call of Append, more if there is more than four batches, and one
+of Sync; it costs nothing if there is nothing new.
 */
 package spill

@@ -258,7 +258,7 @@ func (l *Log) Retry() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.ending == nil {
-		l.writer.paused = false
+		l.writer.paused, l.syncing.paused = false, false
 		l.writeLocked()
 	}
 }

@@ -60,13 +60,15 @@ format says.
 	stream identifier    ff 06 00 00 "sNaPpY"
 	header               skippable chunk of type 0x80
 	data chunks          types 0x00 (compressed) and 0x01 (not), any number
+	cursors              skippable chunks of type 0x82, any number, between the
+	                     data chunks and behind; in version 2 only
 	footer               skippable chunk of type 0x81, once the segment is
 	                     sealed; nothing stands behind it
 
 The header's body is
 
 	magic       6 bytes   "hopper"
-	version     1         1
+	version     1         1, or 2 if the segment may have cursors
 	flags       1         bit 0: the items are to be left when the store closes
 	first       8         number of the segment's first item
 	follows     8         where the store ended when the segment was made
@@ -76,11 +78,20 @@ The header's body is
 	                      its own
 	checksum    4         of the body so far
 
+a cursor's
+
+	magic       6 bytes   "hopper"
+	version     1         2
+	flags       1         0
+	first       8         as in the header
+	acked       8         items below are done
+	checksum    4         of the body so far
+
 and the footer's
 
 	magic       6 bytes   "hopper"
 	version     1         1
-	flags       1         0
+	flags       1         bit 0: a cursor stands directly in front
 	first       8         the segment holds the items from here …
 	end         8         … up to, not including, here
 	frames      8         bytes of their frames, uncompressed
@@ -88,15 +99,34 @@ and the footer's
 
 The data chunks are those of package spill, which documents them.
 
+# Cursors
+
+Each Sync says which items are done. That is written only where files hold such
+items: into a cursor at the end of the active segment, which is synced with what
+stands before it, so that one fsync makes both durable. If no segment is active,
+or the active one is of version 1 or full, another is begun, whose header says
+it; that segment may never get an item. Of all that headers and cursors say the
+highest number counts.
+
+A directory gets no segment of version 2 before the first Sync that has something
+to write. Programs that know only version 1 refuse a directory that has one, and
+this one reads and mixes both.
+
+A segment whose cursor nothing else makes up for goes last, when those with items
+below are gone for good: first they are removed and the directory is synced, then
+it is.
+
 # Damage
 
 A search for something that looks like a chunk could find an item's content.
 Hence a chunk whose header does not tell where the next one begins ends what can
 be read of its segment; damage behind the header of a chunk costs that chunk
 alone. A damaged segment header costs no item: the file's name and the chunks
-tell the same. Neither does a damaged footer, nor junk behind one. All of that
-is reported where it is met. A file that can't be read is not deleted, except
-with a temporary directory, which nobody looks into again.
+tell the same. Neither does a damaged footer, nor junk behind one, nor a damaged
+cursor: one is known by its chunk header or by its body, which has a checksum,
+so that either may be damaged. Then an older cursor counts, and items come
+twice. All of that is reported where it is met. A file that can't be read is not
+deleted, except with a temporary directory, which nobody looks into again.
 
 # Recovery
 
@@ -107,14 +137,15 @@ several receipts the newest one counts: that with the highest first number or,
 where that is equal, the highest second one.
 
  1. What is left begins at the receipt's first number, or at the highest acked
-    of all headers if that is more. Segments without an item from there on are
-    deleted: they are empty, or came back after a crash of the machine had
-    undone their removal.
+    of all headers and cursors if that is more. Segments without an item from
+    there on are deleted: they are empty, or came back after a crash of the
+    machine had undone their removal. An empty one stays as long as nothing but
+    its cursor tells that items in others are done.
  2. A sealed segment ends as its footer says, any other behind its last whole
     chunk. What stands behind that was being written when the process ended, and
     was never part of the store: it is passed over without a word if it is part
-    of a chunk, a last chunk that fails its checksum, or zeros. Anything else is
-    damage, and counts as the loss of one item at least.
+    of a chunk or cursor, a last one that fails its checksum, or zeros. Anything
+    else is damage, and counts as the loss of one item at least.
  3. Segments are read in the order of their first items. Where they overlap,
     which happens if a batch was written twice, each item is delivered once.
  4. Items are missing if a receipt vouches for them, or if a segment's header
@@ -124,9 +155,9 @@ where that is equal, the highest second one.
     items it was made for were there, and had not been done.
  5. The log ended without Close if there is a segment that no receipt vouches
     for, or the receipt is marked as opened. Then nobody knows what was done
-    from the oldest segment on: its items may come twice. A receipt whose two
-    numbers are equal vouches for no items, and says that Close could not store
-    them all, or missed some.
+    from the cursor to the end of the oldest segment: those items may come
+    twice. A receipt whose two numbers are equal vouches for no items, and says
+    that Close could not store them all, or missed some.
  6. A segment of another version or label, and, where items are not to be kept,
     items that were left on purpose, fail Open and stay untouched. The segments
     of a log that was not to leave any are deleted.
@@ -149,6 +180,7 @@ a gap. After a power cut: what had been synced, which is, of a store opened to
 keep its items only,
 
   - each segment when it is sealed, so all but the active one;
+  - at Sync everything that was appended, and what is done;
   - at Close everything that is left, and the receipt: also segments that a
     predecessor has left which ended without Close, and those that have ended
     without a footer;
@@ -157,6 +189,6 @@ keep its items only,
 
 An fsync that has failed is not repeated on the same file, because the kernel
 takes the data for clean from then on: Close reports the items that may not
-survive.
+survive, and Sync copies them, as long as they can be read, to another file.
 */
 package segment

@@ -78,8 +78,13 @@ var differ = map[string]func(g *golden){
 	},
 }
 
-func TestGoldenDirectoriesOfVersion1AreRead(t *testing.T) {
-	cases, err := os.ReadDir("testdata/v1")
+func TestGoldenDirectoriesOfVersion1AreRead(t *testing.T) { readGoldens(t, "testdata/v1", 20) }
+
+func TestGoldenDirectoriesOfVersion2AreRead(t *testing.T) { readGoldens(t, "testdata/v2", 10) }
+
+func readGoldens(t *testing.T, all string, least int) {
+	t.Helper()
+	cases, err := os.ReadDir(all)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +96,7 @@ func TestGoldenDirectoriesOfVersion1AreRead(t *testing.T) {
 		}
 		read++
 		t.Run(c.Name(), func(t *testing.T) {
-			root := filepath.Join("testdata/v1", c.Name())
+			root := filepath.Join(all, c.Name())
 			b, err := os.ReadFile(filepath.Join(root, "golden.json"))
 			if err != nil {
 				t.Fatal(err)
@@ -101,7 +106,7 @@ func TestGoldenDirectoriesOfVersion1AreRead(t *testing.T) {
 				t.Fatal(err)
 			}
 
-			if f := differ[c.Name()]; f != nil {
+			if f := differ[c.Name()]; f != nil && all == "testdata/v1" {
 				f(&want)
 			}
 			got := readGolden(t, copyDir(t, filepath.Join(root, "dir")), want.Label)
@@ -110,7 +115,7 @@ func TestGoldenDirectoriesOfVersion1AreRead(t *testing.T) {
 			}
 		})
 	}
-	if read < 20 {
+	if read < least {
 		t.Errorf("only %d directories", read)
 	}
 }

@@ -14,23 +14,18 @@ func (s *Store) sync(acked uint64) error {
 	w.acked = max(w.acked, acked)
 	w.checkActive()
 
-	record := acked > w.recorded && s.holdsBelow(acked)
-	if record {
-		if err := w.record(); err != nil {
-			return err
-		}
+	var errs error
+	if acked > w.recorded && s.holdsBelow(acked) {
+		errs = w.record() // where there is no room for that, the items can be made durable yet
 	}
-
-	if err := s.secureAll(acked); err != nil {
-		return err
-	}
+	errs = errors.Join(errs, s.secureAll(acked))
 	if s.dir.dirty {
-		if err := s.dir.sync(); err != nil {
-			return err
-		}
+		errs = errors.Join(errs, s.dir.sync())
 	}
-	w.recorded = max(w.recorded, acked)
-	return nil
+	if errs == nil {
+		w.recorded = max(w.recorded, acked)
+	}
+	return errs
 }
 
 // holdsBelow reports whether files tell of items below acked.
