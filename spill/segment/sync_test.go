@@ -382,3 +382,23 @@ func TestInspectShowsCursors(t *testing.T) {
 		t.Errorf("state %q", l.Segments[1].State)
 	}
 }
+
+func TestCursorsCountTowardTheLimit(t *testing.T) {
+	for limit := int64(6000); limit < 6300; limit += 7 {
+		b := newBench(t, Config{MaxBytes: limit, SegmentSize: 2 << 10})
+		b.put(2, 1)
+		acked := uint64(1)
+		for refused := 0; refused < 3; {
+			if b.tryPut(1) != nil {
+				refused++
+			}
+			if b.store.Sync(t.Context(), acked) == nil {
+				acked = min(acked+1, b.seq-1)
+			}
+			if u := b.store.Usage(); u.Bytes > u.Limit {
+				t.Fatalf("limit %d: %+v", limit, u)
+			}
+		}
+		b.close(acked)
+	}
+}
