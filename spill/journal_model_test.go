@@ -303,7 +303,7 @@ func (j *journalist) finish() {
 }
 
 func TestLogMatchesTheModelOfAJournal(t *testing.T) {
-	runs := 150
+	runs := 80
 	if testing.Short() {
 		runs = 20
 	}

@@ -384,21 +384,22 @@ func TestInspectShowsCursors(t *testing.T) {
 }
 
 func TestCursorsCountTowardTheLimit(t *testing.T) {
-	for limit := int64(6000); limit < 6300; limit += 7 {
-		b := newBench(t, Config{MaxBytes: limit, SegmentSize: 2 << 10})
-		b.put(2, 1)
-		acked := uint64(1)
-		for refused := 0; refused < 3; {
-			if b.tryPut(1) != nil {
-				refused++
+	for limit := int64(6000); limit < 6600; limit += 7 {
+		for _, syncs := range []bool{false, true} {
+			b := newBench(t, Config{MaxBytes: limit, SegmentSize: 1 << 20})
+			b.put(2, 1)
+			b.sync(1)
+			for acked := uint64(2); b.tryPut(1) == nil; acked++ {
+				if syncs {
+					_ = b.store.Sync(t.Context(), acked)
+				}
 			}
-			if b.store.Sync(t.Context(), acked) == nil {
-				acked = min(acked+1, b.seq-1)
-			}
-			if u := b.store.Usage(); u.Bytes > u.Limit {
-				t.Fatalf("limit %d: %+v", limit, u)
+
+			full := b.store.Usage()
+			b.close(1) // what ends the segment has its room
+			if u := b.store.Usage(); full.Bytes > u.Limit || u.Bytes > u.Limit {
+				t.Fatalf("limit %d, syncs %t: %+v, after Close %+v", limit, syncs, full, u)
 			}
 		}
-		b.close(acked)
 	}
 }
