@@ -55,14 +55,16 @@ func (l *Log) packDueLocked() bool {
 	}
 
 	unclaimed, claimed := 0, 0
+	begun := l.pending.Load() >= l.marks.write
 	for _, p := range l.mem {
 		if p.state == sealed {
 			unclaimed += len(p.buf)
-		} else {
-			claimed++
+			continue
 		}
+		claimed++
+		forSync := l.cfg.Journal && p.state == writing && p.packed == nil
+		begun = begun || !forSync
 	}
-	begun := claimed > 0 || l.pending.Load() >= l.marks.write
 	return begun && unclaimed > reserve && claimed < maxPacked
 }
 

@@ -29,7 +29,9 @@ func (s *syncState) opened(r Range) {
 }
 
 // wants reports whether a run is to be stored for the sake of a sync.
-func (s *syncState) wants(p *pending) bool { return s.asked.end > s.done.end && p.first < s.asked.end }
+func (s *syncState) wants(p *pending) bool {
+	return s.asked.end > s.done.end && p.first < s.asked.end
+}
 
 // SyncLater asks for everything that has been appended so far to be stored and
 // made durable, but for the items below acked, which are done: they need not be

@@ -174,6 +174,20 @@ func TestASyncOfALargeTailIsOneAppend(t *testing.T) {
 	})
 }
 
+func TestAJournalStoresNoMoreThanASyncAsksFor(t *testing.T) {
+	inBubbleWith(t, journal, func(t *testing.T, r *rig) {
+		resume := r.m.Hang(storetest.Append)
+		r.send(150)
+		r.log.SyncLater(0)
+		r.send(300)
+		resume()
+		r.synced(150, 0)
+		r.calls(storetest.Append, 1)
+		r.takeAll()
+		r.close()
+	})
+}
+
 func TestCloseDoesNotWaitForASyncToBeRepeated(t *testing.T) {
 	inBubbleWith(t, journal, func(t *testing.T, r *rig) {
 		r.m.Fail(storetest.Sync, 1<<30, errors.New("out of order"))

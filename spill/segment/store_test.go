@@ -556,7 +556,8 @@ func TestStoreConformsOnADiskThatLosesPower(t *testing.T) {
 	for seed := range byte(3) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			storetest.Test(t, func(t *testing.T) storetest.Medium {
-				p := &powered{disk: newDisk(), dir: t.TempDir(), rand: rand.New(rand.NewChaCha8([32]byte{seed}))}
+				p := &powered{disk: newDisk(), dir: t.TempDir()}
+				p.rand = rand.New(rand.NewChaCha8([32]byte{seed}))
 				return storetest.Medium{
 					Store:    p.store,
 					Crash:    func(s spill.Store) { p.end(s, (*mount).kill) },
