@@ -2,7 +2,6 @@ package segment
 
 import (
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -358,8 +357,10 @@ func TestAnItemThatLooksLikeACursorIsNone(t *testing.T) {
 }
 
 func TestInspectShowsCursors(t *testing.T) {
-	cfg := realConfig(t)
-	s, _ := openReal(t, cfg)
+	cfg := Config{Dir: t.TempDir(), MaxBytes: -1}
+	s := New(cfg)
+	_, err := s.Open(t.Context(), "test", true)
+	must(t, err)
 	s.mustAppend(t, 0, 5)
 	must(t, s.Sync(t.Context(), 2))
 	s.mustAppend(t, 5, 5)
@@ -378,8 +379,8 @@ func TestInspectShowsCursors(t *testing.T) {
 		t.Error(err)
 	}
 	must(t, s.Close(t.Context(), true, 4, 10))
-	if fmt.Sprint(l.Segments[1].State) != StateOpen {
-		t.Errorf("state %q", l.Segments[1].State)
+	if state := l.Segments[1].State; state != StateOpen {
+		t.Errorf("state %q", state)
 	}
 }
 
