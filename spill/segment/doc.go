@@ -105,16 +105,16 @@ Each Sync says which items are done. That is written only where files hold such
 items: into a cursor at the end of the active segment, which is synced with what
 stands before it, so that one fsync makes both durable. If no segment is active,
 or the active one is of version 1 or full, another is begun, whose header says
-it; that segment may never get an item. Of all that headers and cursors say the
-highest number counts.
+it; that segment may never get an item, and is removed when a later one has a
+higher number. Of all that headers and cursors say the highest number counts.
 
-A directory gets no segment of version 2 before the first Sync that has something
-to write. Programs that know only version 1 refuse a directory that has one, and
-this one reads and mixes both.
+A directory gets no segment of version 2 before the first Sync that has
+something to write. Programs that know only version 1 refuse a directory that
+has one, and this one reads and mixes both.
 
-A segment whose cursor nothing else makes up for goes last, when those with items
-below are gone for good: first they are removed and the directory is synced, then
-it is.
+A segment whose cursor nothing else makes up for goes last, when those with
+items below are gone for good: first they are removed and the directory is
+synced, then it is.
 
 # Damage
 

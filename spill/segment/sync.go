@@ -24,8 +24,34 @@ func (s *Store) sync(acked uint64) error {
 	}
 	if errs == nil {
 		w.recorded = max(w.recorded, acked)
+		s.dropSuperseded()
 	}
 	return errs
+}
+
+// dropSuperseded removes segments without items once the active one has a later
+// cursor. What can't be removed now is removed later.
+func (s *Store) dropSuperseded() {
+	a := s.writer.active
+	if a == nil || a.acked < s.writer.recorded {
+		return
+	}
+
+	var old []*segment
+	for _, seg := range s.index.all() {
+		if seg != a && seg.first == seg.end && seg.acked < a.acked {
+			s.index.remove(seg)
+			old = append(old, seg)
+		}
+	}
+	if len(old) == 0 {
+		return
+	}
+	s.trash.doom(old...)
+	if err := s.trash.empty(); err != nil {
+		s.dir.log.Warn("spill: segments that are done could not be removed: trying again",
+			"dir", s.dir.path, "error", err)
+	}
 }
 
 // holdsBelow reports whether files tell of items below acked.
@@ -46,11 +72,19 @@ func (w *writer) record() error {
 	switch {
 	case a != nil && a.noted >= w.acked && a.version == version2:
 		return nil
-	case a == nil || a.version == version1 || a.size >= w.limits.segment:
+	case a == nil || a.version == version1 || a.full(w.limits.segment):
 		w.seal()
 		return w.create(max(w.last, w.acked))
 	}
 	return w.note(a)
+}
+
+// maxCursors bounds the bytes of cursors in a segment without items.
+const maxCursors = 4 << 10
+
+// full reports whether the segment is to get no more cursors.
+func (s *segment) full(limit int64) bool {
+	return s.size >= limit || s.first == s.end && s.size-s.start >= maxCursors
 }
 
 // note appends a cursor to the active segment.

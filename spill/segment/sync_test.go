@@ -384,6 +384,37 @@ func TestInspectShowsCursors(t *testing.T) {
 	}
 }
 
+// Whoever is done with an item at a time takes no more space than for those
+// that are not.
+func TestCursorsDoNotPileUp(t *testing.T) {
+	b := newBench(t, Config{MaxBytes: -1, SegmentSize: 8 << 10})
+	batch := spill.NewBatch(b.label, 0, make([][]byte, 5000)...) // in one chunk
+	if n, err := b.store.Append(t.Context(), []*spill.Batch{batch}); n != 1 || err != nil {
+		t.Fatal(n, err)
+	}
+	b.seq = 5000
+	most := spill.Usage{}
+	for acked := uint64(1); acked < 5000; acked++ {
+		b.sync(acked)
+		if u := b.store.Usage(); u.Bytes > most.Bytes {
+			most = u
+		}
+		if acked%700 == 0 {
+			b.kill()
+			b.begins(acked, 5000)
+		}
+	}
+	if most.Bytes > 20<<10 || b.store.Usage().Segments > 3 {
+		t.Errorf("at most %+v, now %+v: %q", most, b.store.Usage(), b.disk.names())
+	}
+	b.cutPower(1)
+	b.begins(4999, 5000)
+	b.trim(5000)
+	if names := b.disk.names(); len(names) > 0 {
+		t.Errorf("left: %q", names)
+	}
+}
+
 func TestCursorsCountTowardTheLimit(t *testing.T) {
 	for limit := int64(6000); limit < 6600; limit += 7 {
 		for _, syncs := range []bool{false, true} {
