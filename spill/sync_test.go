@@ -1,7 +1,9 @@
 package spill_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -355,4 +357,27 @@ func TestWhatIsPassedStaysUntilItIsDone(t *testing.T) {
 		r.takeAll()
 		r.close()
 	})
+}
+
+func ExampleLog_SyncLater() {
+	wake := make(chan struct{}, 1)
+	log, _, err := spill.Open(context.Background(), spill.Config{
+		Store: storetest.NewMemory().Store(), Label: "greetings", Keep: true, Journal: true, Wake: wake,
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for seq, greeting := range []string{"hello", "good morning", "good night"} {
+		log.Commit(append(log.Begin(uint64(seq)), greeting...))
+	}
+
+	log.SyncLater(1) // the first is done
+	end, acked := log.Synced()
+	for ; end < 3; end, acked = log.Synced() {
+		<-wake
+	}
+	fmt.Printf("durable: items %d to %d\n", acked, end)
+	log.Close(context.Background(), 1)
+	// Output: durable: items 1 to 3
 }

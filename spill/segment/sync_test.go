@@ -435,3 +435,24 @@ func TestCursorsCountTowardTheLimit(t *testing.T) {
 		}
 	}
 }
+
+func BenchmarkSync(b *testing.B) {
+	s := New(Config{Dir: b.TempDir(), MaxBytes: -1})
+	if _, err := s.Open(b.Context(), "test", true); err != nil {
+		b.Fatal(err)
+	}
+	seq := uint64(0)
+	for b.Loop() {
+		batch := spill.NewBatch("test", seq, testItem(1), testItem(2), testItem(3))
+		seq = batch.End()
+		if _, err := s.Append(b.Context(), []*spill.Batch{batch}); err != nil {
+			b.Fatal(err)
+		}
+		if err := s.Sync(b.Context(), seq-2); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := s.Close(b.Context(), false, 0, 0); err != nil {
+		b.Fatal(err)
+	}
+}

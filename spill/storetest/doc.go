@@ -30,6 +30,6 @@
 // # A store in memory
 //
 // A [Memory] is a medium in memory. It meets the contract to the letter, takes
-// a limit, can be slow, fail, hang, lose the outcome of an Append, and be
-// damaged, and panics if whoever uses its stores breaks the contract.
+// a limit, can be slow, fail, hang, lose the outcome of an Append, lose power,
+// and be damaged, and panics if whoever uses its stores breaks the contract.
 package storetest
