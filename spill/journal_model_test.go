@@ -247,7 +247,7 @@ func (j *journalist) expect(first, end uint64) {
 		case c == nil:
 			<-j.wake
 			continue
-		case c.Seq > next:
+		case c.Seq > max(next, j.holes):
 			j.Fatalf("item %d was synced, and is gone", next)
 		}
 		next = c.Seq + uint64(c.Left)
