@@ -52,6 +52,13 @@ func (r *reader) read(seq uint64, from spill.Position, buf []byte) (spill.Extent
 	}
 
 	ext, err := r.readSegment(p, seq, from, buf)
+	if errors.Is(ext.Err, fs.ErrNotExist) {
+		// A copy may have taken its place meanwhile.
+		if now, ok := r.index.find(seq); ok && now.seg != nil && now.seg != p.seg {
+			p = now
+			ext, err = r.readSegment(p, seq, spill.Position{}, buf)
+		}
+	}
 	ext.First = p.first
 	ext.Stored = p.seg.stored
 	if ext.End != 0 {

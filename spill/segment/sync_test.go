@@ -456,3 +456,42 @@ func BenchmarkSync(b *testing.B) {
 		b.Fatal(err)
 	}
 }
+
+// A hooked file system calls a function, once, before it opens a file.
+type hooked struct {
+	*mount
+	path string
+	hook func()
+}
+
+func (h *hooked) Open(path string) (file, error) {
+	if hook := h.hook; hook != nil && path == h.path {
+		h.hook = nil
+		hook()
+	}
+	return h.mount.Open(path)
+}
+
+func TestACopyTakesThePlaceOfASegmentWhileItIsRead(t *testing.T) {
+	b := newBench(t, unlimited)
+	b.put(40, 5)
+	b.abort()
+	fs := &hooked{mount: b.disk.mount()}
+	b.mount, b.store = fs.mount, newStore(b.cfg, fs)
+	if _, err := b.store.Open(t.Context(), b.label, true); err != nil {
+		t.Fatal(err)
+	}
+
+	old := b.store.index.all()[1]
+	fs.path = old.path
+	fs.hook = func() {
+		if err := b.store.rescue(old, errors.New("it was not synced")); err != nil {
+			t.Error(err)
+		}
+	}
+	b.wants(0, [2]uint64{0, 40})
+	if fs.hook != nil || b.disk.files[old.path] != nil {
+		t.Error("the segment was not read, or is still there")
+	}
+	b.close(40)
+}
