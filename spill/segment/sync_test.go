@@ -2,7 +2,9 @@ package segment
 
 import (
 	"errors"
+	"io/fs"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -476,22 +478,39 @@ func TestACopyTakesThePlaceOfASegmentWhileItIsRead(t *testing.T) {
 	b := newBench(t, unlimited)
 	b.put(40, 5)
 	b.abort()
-	fs := &hooked{mount: b.disk.mount()}
-	b.mount, b.store = fs.mount, newStore(b.cfg, fs)
+	hooks := &hooked{mount: b.disk.mount()}
+	b.mount, b.store = hooks.mount, newStore(b.cfg, hooks)
 	if _, err := b.store.Open(t.Context(), b.label, true); err != nil {
 		t.Fatal(err)
 	}
 
 	old := b.store.index.all()[1]
-	fs.path = old.path
-	fs.hook = func() {
+	hooks.path = old.path
+	hooks.hook = func() {
 		if err := b.store.rescue(old, errors.New("it was not synced")); err != nil {
 			t.Error(err)
 		}
 	}
 	b.wants(0, [2]uint64{0, 40})
-	if fs.hook != nil || b.disk.files[old.path] != nil {
+	if hooks.hook != nil || b.disk.files[old.path] != nil {
 		t.Error("the segment was not read, or is still there")
 	}
 	b.close(40)
+}
+
+func TestASyncFailsWhereTheDirectoryIsGone(t *testing.T) {
+	b := newBench(t, unlimited)
+	b.put(5, 5)
+	if err := os.Rename(b.cfg.Dir, b.cfg.Dir+".moved"); err != nil {
+		t.Skip(err)
+	}
+	if err := b.store.Sync(t.Context(), 0); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Sync: %v, want fs.ErrNotExist", err)
+	}
+	if err := os.Rename(b.cfg.Dir+".moved", b.cfg.Dir); err != nil {
+		t.Fatal(err)
+	}
+	b.sync(0)
+	b.cutPower(1)
+	b.begins(0, 5)
 }
