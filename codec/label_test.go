@@ -5,6 +5,7 @@ package codec_test
 import (
 	"fmt"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -42,6 +43,11 @@ func TestLabelsAreStable(t *testing.T) {
 		t.Skip("the hashes below are of a 64-bit little-endian platform")
 	}
 	const test = "example.com/hopper/codec_test."
+
+	// A hash covers the names of types, and with them the module's path. Where
+	// that was changed, as README.md says, those of this module have others.
+	renamed := test != "example.com/"+"hopper/codec_test."
+	hash := regexp.MustCompile(`^(plan2 \S+) [0-9a-f]{16} `)
 	for _, c := range []struct{ got, want string }{
 		{codec.Label(mustFor[string](t)), "plan2 string 41b63189a23ea984 le64\n. string"},
 		{codec.Label(mustFor[[]byte](t)), "plan2 []byte 8ce8119d4649b3e5 le64\n. []byte"},
@@ -76,6 +82,9 @@ hidden.c []byte`},
 		{codec.Label[point](&own{}), "*" + test + "own " + test + "point"},
 		{codec.Label[point](ownLabel{}), "points, version 2"},
 	} {
+		if renamed && strings.Contains(c.want, test) {
+			c.got, c.want = hash.ReplaceAllString(c.got, "$1 "), hash.ReplaceAllString(c.want, "$1 ")
+		}
 		if diff := cmp.Diff(c.want, c.got); diff != "" {
 			t.Errorf("-want +got:\n%s", diff)
 		}
