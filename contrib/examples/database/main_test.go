@@ -120,7 +120,8 @@ func TestABatchThatWasCommittedAndNotAcknowledgedIsInsertedOnce(t *testing.T) {
 	}
 
 	// The program ends between Commit and Ack.
-	in, out, pump, err := hopper.Make[reading](0, hopper.Dir(dir), hopper.Resume(), hopper.ManualAck())
+	in, out, pump, err := hopper.Make[reading](0,
+		hopper.Dir(dir), hopper.Resume(), hopper.ManualAck())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +137,8 @@ func TestABatchThatWasCommittedAndNotAcknowledgedIsInsertedOnce(t *testing.T) {
 	}
 	wantRows(t, db, 100)
 
-	if err := run(t.Context(), path, strings.NewReader(readings(100, 200)), dir, time.Minute); err != nil {
+	more := strings.NewReader(readings(100, 200))
+	if err := run(t.Context(), path, more, dir, time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	wantRows(t, db, 200)

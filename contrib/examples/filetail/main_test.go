@@ -56,7 +56,8 @@ func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_, err := fmt.Sscanf(lines.Text(), "line %d", &i)
 		switch {
 		case err != nil || i > s.next:
-			s.problem = errors.Join(s.problem, fmt.Errorf("%q where line %d should be", lines.Text(), s.next))
+			err = fmt.Errorf("%q where line %d should be", lines.Text(), s.next)
+			s.problem = errors.Join(s.problem, err)
 		case i < s.next:
 			s.again++
 		default:

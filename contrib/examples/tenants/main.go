@@ -31,7 +31,7 @@ const tenants = 10
 
 func main() {
 	listen := flag.String("listen", "localhost:8080", "serve on this address")
-	url := flag.String("to", "http://localhost:9090/", "POST events to this address and the tenant's name")
+	url := flag.String("to", "http://localhost:9090/", "POST events to this address plus the tenant")
 	dir := flag.String("dir", "spool", "directory of the backlogs")
 	disk := flag.Int64("disk", 1<<30, "disk space for all tenants together, in bytes")
 	flag.Parse()
@@ -155,9 +155,11 @@ func (t *tenant) offer(ctx context.Context, event []byte) (reason string) {
 func forward(ctx context.Context, url string, pump *hopper.Pump, out <-chan []byte) {
 	client := &http.Client{Timeout: 10 * time.Second}
 	for event := range out {
-		for wait := 10 * time.Millisecond; !post(ctx, client, url, event); wait = min(2*wait, time.Second) {
+		wait := 10 * time.Millisecond
+		for !post(ctx, client, url, event) {
 			select {
 			case <-time.After(wait):
+				wait = min(2*wait, time.Second)
 			case <-ctx.Done():
 				return
 			}
