@@ -27,6 +27,7 @@ var imports = map[string][]string{
 	"spill/storetest":  {"spill"},
 	"internal/backlog": {"codec", "spill"},
 	"internal/board":   nil,
+	"internal/papers":  nil,
 	"internal/acks":    nil,
 	"internal/syncs":   nil,
 	".": {"codec", "internal/acks", "internal/backlog", "internal/board", "internal/syncs", "spill",
