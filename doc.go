@@ -24,19 +24,19 @@
 //     A stop accounts for every item whose send had completed before the stop
 //     was requested, those in in's buffer included.
 //  3. An item waits only if out refused an earlier one. A consumer that keeps up
-//     causes no disk I/O, no file, no directory but one that was named, and no
-//     goroutine besides the pump.
+//     causes no disk I/O, no file, no directory except Dir, and no goroutine
+//     besides the pump.
 //  4. Waiting items take at most MaxMemory plus a fixed overhead, whatever the
-//     backlog, the item sizes and the type; the memory is given back once they
-//     are gone. For types of fixed size, []byte (its capacity) and string (its
+//     backlog, the item sizes and the type; the memory is freed once they are
+//     gone. For types of fixed size, []byte (its capacity) and string (its
 //     length) the count is exact.
 //  5. At a limit, on a full disk and on any write error the pump stops receiving
 //     and goes on delivering: in <- v blocks, a select with a default takes its
-//     default, the caller still owns v. Stats and the log say why. When there is
-//     room again it goes on by itself. A disk that is merely slower than the
-//     producer is not a reason.
-//  6. A slow or hung disk never delays the delivery of what is in memory, nor
-//     Stats. Close waits for it no longer than a second, or ten with Resume.
+//     default, and the caller still owns v. Stats and the log say why. When there
+//     is room again it resumes by itself. A disk that is merely slower than the
+//     producer does not count.
+//  6. A slow or hung disk delays neither Stats nor the delivery of what is in
+//     memory. Close waits for it for at most a second, or ten with Resume.
 //  7. close(in) drains: everything is delivered, then out is closed, then Wait
 //     returns nil.
 //  8. A value that went through the disk is an equal copy; one that did not is
@@ -45,16 +45,16 @@
 //  9. Any T can travel. An item that can't be copied faithfully is parked: it
 //     stays in memory as it is, in its place in the order, counts toward
 //     MaxMemory, and comes out identical.
-//  10. When everything is delivered the disk use is back to zero. Files go as
-//     soon as their items have been delivered.
-//  11. Spilled data is private: directories have mode 0700, files 0600, links are
-//     not followed. What a killed process has left in os.TempDir is removed at
-//     the next start.
+//  10. When everything is delivered, disk use is back to zero. Each file is
+//     removed as soon as its items have been delivered.
+//  11. Spilled data is private: directories have mode 0700 and files 0600, and
+//     links are not followed. What a killed process left in os.TempDir is removed
+//     at the next start.
 //  12. An intact backlog is never destroyed. With Resume, an item that can't be
-//     decoded ends the pump with a [*DecodeError], and stays where it is with all
-//     that follow, unless [SkipUndecodable] says to go on without it.
+//     decoded ends the pump with a [*DecodeError]. It and all that follow stay
+//     where they are, unless [SkipUndecodable] says to go on without it.
 //  13. Without acknowledgements, "delivered" means that out took the item.
-//  14. A start after a crash says so, in the log: what may be missing, and what
+//  14. A start after a crash says so in the log: what may be missing, and what
 //     may come twice.
 //
 // # Ends
@@ -62,43 +62,42 @@
 // Closing in is the usual end. Where the producers can't close it, [Pump.Shutdown]
 // delivers what waits, with a deadline, and [Pump.Close] stops at once. Both
 // return a receipt: nil, or an [*UndeliveredError] with the number of items that
-// were not delivered, and whether [Resume] has kept them. The end of the context
-// of [PipeContext] is a Close.
+// were not delivered, and whether [Resume] has kept them. When the context of
+// [PipeContext] ends, the pump ends as by Close.
 //
 // What stands in out's buffer counts as delivered: after a stop, range over out
-// to its end. Make out unbuffered where items in its buffer must not be lost with
+// to its end. Make out unbuffered if items in its buffer must not be lost with
 // the process.
 //
-// # What changes
+// # What a pipe changes
 //
-// A pipe ends back-pressure. A program that stops its producer by no longer
-// receiving, or that takes the producer's position for the consumer's, behaves
-// otherwise behind a pipe. Stats may lag a moment behind a send that has
-// returned.
+// A pipe ends back-pressure. A program that slows its producer by not receiving,
+// or that takes the producer's position for the consumer's, behaves differently
+// behind a pipe. Stats may lag a moment behind a send that has returned.
 //
 // # What is copied, what is parked, what Resume refuses
 //
 // Without Resume every T is accepted. Plain data is copied to disk and back:
 // structs with unexported fields, maps, pointers, cycles, times, errors,
-// interfaces, protobuf messages. An item that holds a channel, a func, a context
-// or something with a lock that is not nil stays in memory whole.
+// interfaces, protobuf messages. An item that holds a non-nil channel, func or
+// context, or a pointer to something with a lock, stays in memory whole.
 //
 // With Resume, a T that can never be encoded is refused by Pipe, which names the
 // field. A single value that can't be encoded is parked until it is delivered; a
 // stop before that loses it, and says so. Types inside interfaces must be known
-// to [codec.Register]. A struct that has changed since blocks the start until the
-// old program has drained the backlog: use [codec.JSON] or [codec.Gob] with
+// to [codec.Register]. If a struct has changed since, the start is refused until
+// the old program has drained the backlog: use [codec.JSON] or [codec.Gob] with
 // [WithCodec] where deploys change T.
 //
 // # After a crash
 //
 // With [Resume], a pump that was stopped has everything on disk, made durable
 // with fsync, and the next one delivers exactly that. After a crash of the
-// process the next pump delivers what had been written: all of the log but its
+// process the next pump delivers what had been written: all of the log except its
 // last half MiB, or all of it if the pump had been idle for two seconds, and
-// nothing of the memory window. Segments are deleted when all their items have been delivered,
-// so up to one segment and the window can come twice. After a power cut the same
-// holds for the segments that were sealed; of the last one what the file system
-// had written comes back. The formats are described in packages spill and
-// spill/segment.
+// nothing of the memory window. Segments are deleted when all their items have
+// been delivered, so up to one segment and the window can come twice. After a
+// power cut the same holds for the segments that were sealed; of the last one,
+// what the file system had written comes back. The formats are described in
+// packages spill and spill/segment.
 package hopper
