@@ -2,8 +2,9 @@ module example.com/hopper/contrib/examples
 
 go 1.25.0
 
+require example.com/hopper v0.0.0
+
 require (
-	example.com/hopper v0.0.0
 	github.com/twmb/franz-go v1.21.7
 	github.com/twmb/franz-go/pkg/kfake v0.0.0-20251021233722-4ca18825d8c0
 	github.com/twmb/franz-go/pkg/kmsg v1.13.1

@@ -2,9 +2,10 @@ module example.com/hopper/contrib/zoo
 
 go 1.25
 
+require example.com/hopper v0.0.0
+
 require (
 	cloud.google.com/go v0.121.0
-	example.com/hopper v0.0.0
 	github.com/IBM/sarama v1.46.0
 	github.com/Masterminds/semver/v3 v3.4.0
 	github.com/RoaringBitmap/roaring/v2 v2.9.0
