@@ -51,11 +51,11 @@ func wantRows(t *testing.T, db *sql.DB, n int) {
 
 func TestAllReadingsAreWritten(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "readings.db")
-	input := strings.NewReader(readings(0, 5000) + "no number,x\n" + readings(5000, 6000))
+	input := strings.NewReader(readings(0, 2000) + "no number,x\n" + readings(2000, 3000))
 	if err := run(t.Context(), path, input, t.TempDir(), time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	wantRows(t, open(t, path), 6000)
+	wantRows(t, open(t, path), 3000)
 }
 
 // ended is a reader that tells when it has been read to its end.
@@ -73,7 +73,7 @@ func (e *ended) Read(p []byte) (int, error) {
 }
 
 func TestReadingsOutliveALockedDatabaseAndARestart(t *testing.T) {
-	const n = 10_000
+	const n = 5_000
 	path, dir := filepath.Join(t.TempDir(), "readings.db"), t.TempDir()
 	db := open(t, path)
 	if _, err := db.Exec(schema); err != nil {
