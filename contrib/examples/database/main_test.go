@@ -22,6 +22,14 @@ func readings(from, to int) string {
 	return b.String()
 }
 
+// soon returns a context that ends when a test has taken far too long.
+func soon(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
 // open opens the database for a second connection, beside the program's.
 func open(t *testing.T, path string) *sql.DB {
 	t.Helper()
@@ -52,7 +60,7 @@ func wantRows(t *testing.T, db *sql.DB, n int) {
 func TestAllReadingsAreWritten(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "readings.db")
 	input := strings.NewReader(readings(0, 2000) + "no number,x\n" + readings(2000, 3000))
-	if err := run(t.Context(), path, input, t.TempDir(), time.Minute); err != nil {
+	if err := run(soon(t), path, input, t.TempDir(), 0); err != nil {
 		t.Fatal(err)
 	}
 	wantRows(t, open(t, path), 3000)
@@ -105,7 +113,7 @@ func TestReadingsOutliveALockedDatabaseAndARestart(t *testing.T) {
 	if _, err := other.ExecContext(t.Context(), `ROLLBACK`); err != nil {
 		t.Fatal(err)
 	}
-	err = run(t.Context(), path, strings.NewReader(readings(n, n+10)), dir, time.Minute)
+	err = run(soon(t), path, strings.NewReader(readings(n, n+10)), dir, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +146,7 @@ func TestABatchThatWasCommittedAndNotAcknowledgedIsInsertedOnce(t *testing.T) {
 	wantRows(t, db, 100)
 
 	more := strings.NewReader(readings(100, 200))
-	if err := run(t.Context(), path, more, dir, time.Minute); err != nil {
+	if err := run(soon(t), path, more, dir, 0); err != nil {
 		t.Fatal(err)
 	}
 	wantRows(t, db, 200)

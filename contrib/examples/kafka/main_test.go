@@ -26,6 +26,14 @@ type broker struct {
 	gate chan struct{} // closed: it answers
 }
 
+// soon returns a context that ends when a test has taken far too long.
+func soon(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
 func startBroker(t *testing.T) *broker {
 	t.Helper()
 	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, topic))
@@ -91,8 +99,7 @@ func lines(from, to int) string {
 // twice; the first of each must come in order.
 func wantLines(t *testing.T, b *broker, n int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
+	ctx := soon(t)
 	c := b.client(t, kgo.ConsumeTopics(topic))
 
 	for next := 0; next < n; {
@@ -126,7 +133,7 @@ func (e *ended) Read(p []byte) (int, error) {
 
 func TestAllLinesArrive(t *testing.T) {
 	b := startBroker(t)
-	err := run(t.Context(), b.producer(t), strings.NewReader(lines(0, 5000)), t.TempDir(), time.Minute)
+	err := run(soon(t), b.producer(t), strings.NewReader(lines(0, 5000)), t.TempDir(), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,7 +167,7 @@ func TestLinesOutliveAStalledBrokerAndARestart(t *testing.T) {
 
 	// It comes back, and so do the lines, before the new ones.
 	resume()
-	err = run(t.Context(), b.producer(t), strings.NewReader(lines(n, n+10)), dir, time.Minute)
+	err = run(soon(t), b.producer(t), strings.NewReader(lines(n, n+10)), dir, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,11 +178,11 @@ func TestAFailureForGoodEndsTheProgramAndKeepsTheLines(t *testing.T) {
 	b, dir := startBroker(t), t.TempDir()
 	unknown := b.client(t, kgo.DefaultProduceTopic("unknown"), kgo.UnknownTopicRetries(0))
 
-	err := run(t.Context(), unknown, strings.NewReader(lines(0, 10)), dir, 10*time.Millisecond)
+	err := run(soon(t), unknown, strings.NewReader(lines(0, 10)), dir, 10*time.Millisecond)
 	if !errors.Is(err, kerr.UnknownTopicOrPartition) {
 		t.Fatalf("got %v, want %v", err, kerr.UnknownTopicOrPartition)
 	}
-	if err := run(t.Context(), b.producer(t), strings.NewReader(""), dir, time.Minute); err != nil {
+	if err := run(soon(t), b.producer(t), strings.NewReader(""), dir, 0); err != nil {
 		t.Fatal(err)
 	}
 	wantLines(t, b, 10)
