@@ -1,0 +1,157 @@
+package jetstream_test
+
+import (
+	"math/rand/v2"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"example.com/hopper/contrib/jetstream"
+	"example.com/hopper/spill/storetest"
+)
+
+// A proxy stands between clients and a server. It can cut and delay.
+type proxy struct {
+	ln     net.Listener
+	target string
+	cutIn  func() int           // how many reads a connection lasts; 0: for ever
+	delay  func() time.Duration // of each read
+
+	mu    sync.Mutex
+	cond  sync.Cond
+	conns map[net.Conn]bool
+	away  bool // nobody gets through
+	hung  bool // what has got through gets no answer
+	done  sync.WaitGroup
+}
+
+func newProxy(t testing.TB, target string) *proxy {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &proxy{
+		ln: ln, target: target, conns: make(map[net.Conn]bool),
+		cutIn: func() int { return 0 }, delay: func() time.Duration { return 0 },
+	}
+	p.cond.L = &p.mu
+	p.done.Go(p.accept)
+	t.Cleanup(func() {
+		ln.Close()
+		p.set(true, false)
+		p.done.Wait()
+	})
+	return p
+}
+
+func (p *proxy) url() string { return "nats://" + p.ln.Addr().String() }
+
+// set says whether the server is away, or hangs.
+func (p *proxy) set(away, hung bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.away, p.hung = away, hung
+	p.cond.Broadcast()
+	if away {
+		for c := range p.conns {
+			c.Close()
+		}
+	}
+}
+
+func (p *proxy) accept() {
+	for {
+		c, err := p.ln.Accept()
+		if err != nil {
+			return
+		}
+		p.done.Go(func() { p.serve(c) })
+	}
+}
+
+func (p *proxy) serve(c net.Conn) {
+	defer c.Close()
+	s, err := net.Dial("tcp", p.target)
+	if err != nil {
+		return
+	}
+	defer s.Close()
+
+	p.mu.Lock()
+	if p.away {
+		p.mu.Unlock()
+		return
+	}
+	p.conns[c] = true
+	p.mu.Unlock()
+
+	left := p.cutIn()
+	var both sync.WaitGroup
+	both.Go(func() { p.copy(s, c, left); s.Close(); c.Close() })
+	both.Go(func() { p.copy(c, s, left); s.Close(); c.Close() })
+	both.Wait()
+
+	p.mu.Lock()
+	delete(p.conns, c)
+	p.mu.Unlock()
+}
+
+// copy forwards until it has read so often.
+func (p *proxy) copy(to, from net.Conn, reads int) {
+	buf := make([]byte, 64<<10)
+	for n := 1; ; n++ {
+		got, err := from.Read(buf)
+		if d := p.delay(); d > 0 {
+			time.Sleep(d)
+		}
+		p.mu.Lock()
+		for p.hung && !p.away {
+			p.cond.Wait()
+		}
+		p.mu.Unlock()
+		if got > 0 && n != reads {
+			if _, err := to.Write(buf[:got]); err != nil {
+				return
+			}
+		}
+		if err != nil || n == reads {
+			return
+		}
+	}
+}
+
+// rough makes the proxy cut and delay often.
+func (p *proxy) rough() {
+	p.cutIn = func() int { return 15 + rand.IntN(150) }
+	p.delay = func() time.Duration {
+		if rand.IntN(8) > 0 {
+			return 0
+		}
+		return time.Duration(rand.IntN(2000)) * time.Microsecond
+	}
+}
+
+// TestAStreamBehindARoughConnectionIsAStore runs the conformance suite over
+// connections that are cut every few messages, also in the middle of one, and
+// delayed.
+func TestAStreamBehindARoughConnectionIsAStore(t *testing.T) {
+	s := startServer(t, onPort(t))
+	names := numbered()
+	storetest.Test(t, func(t *testing.T) storetest.Medium {
+		p := newProxy(t, s.Addr().String())
+		p.rough()
+		js := connect(t, p.url(), nats.RetryOnFailedConnect(true))
+		outside := connect(t, s.ClientURL())
+		cfg := jetstream.Config{StreamName: names(), Lease: 3 * time.Second}
+		m := medium(t, js, outside, cfg)
+		m.Hang = func() (resume func()) {
+			p.set(false, true)
+			return func() { p.set(false, false) }
+		}
+		return m
+	})
+}
