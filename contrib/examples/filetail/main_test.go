@@ -162,7 +162,7 @@ func TestKillsAndRotationsLoseNothing(t *testing.T) {
 
 		// The sink stalls, the log grows and is rotated, and the program dies.
 		s.stall(true)
-		l.write(t, 20_000)
+		l.write(t, 12_000)
 		if round > 0 {
 			l.rotate(t)
 			l.write(t, 100)
