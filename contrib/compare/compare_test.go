@@ -1,0 +1,91 @@
+package main
+
+import (
+	"bytes"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"testing"
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv(selfEnv) != "" {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func TestEachPeerDoesEachWork(t *testing.T) {
+	for _, w := range works {
+		for _, p := range peers {
+			if w.stall && !p.stalls || w.disk && !p.disk {
+				continue
+			}
+			w.items = 20_000
+			if _, err := run(w, p, 16, 64<<10, nil); err != nil {
+				t.Errorf("%s on %s: %v", p.name, w.name, err)
+			}
+		}
+	}
+}
+
+func TestEachTableIsWritten(t *testing.T) {
+	for _, table := range tables {
+		var out bytes.Buffer
+		if err := command([]string{"-runs", "1", "-part", "0.001", table.work}, &out, io.Discard); err != nil {
+			t.Errorf("%s: %v", table.work, err)
+		}
+		rows := strings.Count(out.String(), "\n|")
+		if want := 2 + len(table.capacities)*(1+len(table.peers)); rows != want {
+			t.Errorf("%s has %d rows, want %d:\n%s", table.work, rows, want, &out)
+		}
+	}
+}
+
+func TestThePictureIsXML(t *testing.T) {
+	var out bytes.Buffer
+	if err := command([]string{"-part", "0.1", "plot"}, &out, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(out.String(), "<polyline"); n != 6 {
+		t.Errorf("%d lines are drawn, want 6", n)
+	}
+	for d := xml.NewDecoder(&out); ; {
+		if _, err := d.Token(); errors.Is(err, io.EOF) {
+			return
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestAMistakeIsNamed(t *testing.T) {
+	for _, args := range []string{"w9", "-runs 0 w1", "one w1", "one w2 channel 1 1 1", "trace nobody 1", ""} {
+		if err := command(strings.Fields(args), io.Discard, io.Discard); err == nil {
+			t.Errorf("%q is accepted", args)
+		}
+	}
+}
+
+func TestChangedItemsAreNoticed(t *testing.T) {
+	l := newLines(128)
+	for _, i := range []int{0, 1, 4095, 4096, 999_999_999} {
+		b := l.item(i)
+		if n, err := l.number(b); n != i || err != nil {
+			t.Errorf("item %d has the number %d: %v", i, n, err)
+		}
+		b[len(b)-3] ^= 1
+		if _, err := l.number(b); err == nil {
+			t.Errorf("item %d was changed, and is accepted", i)
+		}
+	}
+	q := &between[uint64]{get: func() (uint64, error) { return 1, nil }}
+	err := consume(q, work{items: 1}, func(v uint64) (int, error) { return int(v), nil })
+	if err == nil || !strings.Contains(fmt.Sprint(err), "item 1 comes, want 0") {
+		t.Errorf("out of order: %v", err)
+	}
+}
