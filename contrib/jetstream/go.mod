@@ -2,8 +2,9 @@ module example.com/hopper/contrib/jetstream
 
 go 1.26.0
 
+require example.com/hopper v0.0.0
+
 require (
-	example.com/hopper v0.0.0
 	github.com/nats-io/nats-server/v2 v2.15.3
 	github.com/nats-io/nats.go v1.55.0
 )

@@ -6,9 +6,11 @@ replace example.com/hopper => ../..
 
 replace example.com/hopper/contrib/prometheus => ../prometheus
 
+require example.com/hopper v0.0.0
+
+require example.com/hopper/contrib/prometheus v0.0.0
+
 require (
-	example.com/hopper v0.0.0
-	example.com/hopper/contrib/prometheus v0.0.0
 	github.com/google/go-cmp v0.7.0
 	github.com/prometheus/client_golang v1.23.2
 	github.com/prometheus/client_model v0.6.2

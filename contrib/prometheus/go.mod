@@ -4,8 +4,9 @@ go 1.25
 
 replace example.com/hopper => ../..
 
+require example.com/hopper v0.0.0
+
 require (
-	example.com/hopper v0.0.0
 	github.com/prometheus/client_golang v1.23.2
 	github.com/prometheus/client_model v0.6.2
 )
