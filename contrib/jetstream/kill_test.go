@@ -25,6 +25,10 @@ func TestMain(m *testing.M) {
 		child(url)
 		return
 	}
+	if url := os.Getenv(fillURL); url != "" {
+		filler(url)
+		return
+	}
 	os.Exit(m.Run())
 }
 

@@ -232,20 +232,21 @@ func TestAStopDoesNotWaitForAServerThatStaysAway(t *testing.T) {
 			t.Fatal(err)
 		}
 		seq := uint64(0)
-		add := func(until func() bool) {
-			for !until() {
-				if !log.Room(0) {
-					time.Sleep(time.Millisecond)
-					continue
-				}
-				log.Commit(append(log.Begin(seq), item(seq, lineItem)...))
-				seq++
+		add := func() {
+			log.Commit(append(log.Begin(seq), item(seq, lineItem)...))
+			seq++
+		}
+		for log.Usage().Bytes < 1<<20 {
+			if log.Room(0) {
+				add()
+			} else {
+				time.Sleep(time.Millisecond)
 			}
 		}
-		add(func() bool { return log.Usage().Bytes > 1<<20 })
 		p.set(!hung, hung)
-		before := seq
-		add(func() bool { return seq == before+100 })
+		for log.Room(0) {
+			add()
+		}
 
 		ctx, cancel := context.WithTimeout(t.Context(), 700*time.Millisecond)
 		defer cancel()

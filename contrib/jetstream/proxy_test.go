@@ -17,8 +17,7 @@ import (
 type proxy struct {
 	ln     net.Listener
 	target string
-	cutIn  func() int           // how many reads a connection lasts; 0: for ever
-	delay  func() time.Duration // of each read
+	rough  bool // connections are cut often, and delayed
 
 	mu    sync.Mutex
 	cond  sync.Cond
@@ -30,14 +29,16 @@ type proxy struct {
 
 func newProxy(t testing.TB, target string) *proxy {
 	t.Helper()
+	return startProxy(t, target, false)
+}
+
+func startProxy(t testing.TB, target string, rough bool) *proxy {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &proxy{
-		ln: ln, target: target, conns: make(map[net.Conn]bool),
-		cutIn: func() int { return 0 }, delay: func() time.Duration { return 0 },
-	}
+	p := &proxy{ln: ln, target: target, rough: rough, conns: make(map[net.Conn]bool)}
 	p.cond.L = &p.mu
 	p.done.Go(p.accept)
 	t.Cleanup(func() {
@@ -124,29 +125,37 @@ func (p *proxy) copy(to, from net.Conn, reads int) {
 	}
 }
 
-// rough makes the proxy cut and delay often.
-func (p *proxy) rough() {
-	p.cutIn = func() int { return 15 + rand.IntN(150) }
-	p.delay = func() time.Duration {
-		if rand.IntN(8) > 0 {
-			return 0
-		}
-		return time.Duration(rand.IntN(2000)) * time.Microsecond
+// cutIn returns how many reads a connection lasts; 0: for ever.
+func (p *proxy) cutIn() int {
+	switch {
+	case !p.rough:
+		return 0
+	case soak():
+		return 15 + rand.IntN(150)
 	}
+	return 30 + rand.IntN(400)
+}
+
+// delay returns how long a read is delayed.
+func (p *proxy) delay() time.Duration {
+	if !p.rough || rand.IntN(8) > 0 {
+		return 0
+	}
+	return time.Duration(rand.IntN(2000)) * time.Microsecond
 }
 
 // TestAStreamBehindARoughConnectionIsAStore runs the conformance suite over
 // connections that are cut every few messages, also in the middle of one, and
 // delayed.
 func TestAStreamBehindARoughConnectionIsAStore(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, onPort(t))
 	names := numbered()
 	storetest.Test(t, func(t *testing.T) storetest.Medium {
-		p := newProxy(t, s.Addr().String())
-		p.rough()
+		p := startProxy(t, s.Addr().String(), true)
 		js := connect(t, p.url(), nats.RetryOnFailedConnect(true))
 		outside := connect(t, s.ClientURL())
-		cfg := jetstream.Config{StreamName: names(), Lease: 3 * time.Second}
+		cfg := jetstream.Config{StreamName: names(), Lease: 2 * time.Second}
 		m := medium(t, js, outside, cfg)
 		m.Hang = func() (resume func()) {
 			p.set(false, true)

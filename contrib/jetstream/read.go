@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	aheadMessages = 3       // that are read ahead
+	aheadMessages = 2       // that are read ahead
 	aheadBytes    = 1 << 20 // of them
 )
 

@@ -31,6 +31,7 @@ func good(name string) njs.StreamConfig {
 }
 
 func TestAStreamWhoseSettingsWouldLoseItemsIsRefused(t *testing.T) {
+	t.Parallel()
 	js := connect(t, "", nats.InProcessServer(startServer(t, inProcess(t))))
 	names := numbered()
 
@@ -107,6 +108,7 @@ func roundTrip(t testing.TB, s spill.Store) {
 }
 
 func TestAConfigThatMakesNoSenseIsRefused(t *testing.T) {
+	t.Parallel()
 	js := connect(t, "", nats.InProcessServer(startServer(t, inProcess(t))))
 
 	for name, c := range map[string]jetstream.Config{
@@ -127,6 +129,7 @@ func TestAConfigThatMakesNoSenseIsRefused(t *testing.T) {
 }
 
 func TestTheStreamIsMadeSoThatNothingIsLost(t *testing.T) {
+	t.Parallel()
 	js := connect(t, "", nats.InProcessServer(startServer(t, inProcess(t))))
 	s := newStore(t, js, jetstream.Config{MaxBytes: 1 << 30})
 	open(t, s)
@@ -159,6 +162,7 @@ func TestTheStreamIsMadeSoThatNothingIsLost(t *testing.T) {
 }
 
 func TestMessagesAreNoLargerThanTheServerTakes(t *testing.T) {
+	t.Parallel()
 	for _, most := range []int32{80 << 10, 128 << 10, 1 << 20} {
 		opts := inProcess(t)
 		opts.MaxPayload = most
@@ -183,6 +187,7 @@ func TestMessagesAreNoLargerThanTheServerTakes(t *testing.T) {
 }
 
 func TestAServerThatTakesOnlySmallMessagesIsNamed(t *testing.T) {
+	t.Parallel()
 	opts := inProcess(t)
 	opts.MaxPayload = 32 << 10
 	js := connect(t, "", nats.InProcessServer(startServer(t, opts)))
@@ -193,8 +198,9 @@ func TestAServerThatTakesOnlySmallMessagesIsNamed(t *testing.T) {
 }
 
 func TestAFullAccountIsALimit(t *testing.T) {
+	t.Parallel()
 	opts := inProcess(t)
-	opts.JetStreamMaxStore = 64 << 20
+	opts.JetStreamMaxStore = 12 << 20
 	opts.JetStreamMaxMemory = 1 << 20
 	js := connect(t, "", nats.InProcessServer(startServer(t, opts)))
 	s := newStore(t, js, jetstream.Config{})
@@ -207,8 +213,8 @@ func TestAFullAccountIsALimit(t *testing.T) {
 		n, err = s.Append(t.Context(), []*spill.Batch{batch(end, 1, 1<<20)})
 		end += uint64(n)
 	}
-	if !errors.Is(err, spill.ErrFull) || end < 20 {
-		t.Fatalf("after %d MiB of 64: %v, want an error that matches ErrFull", end, err)
+	if !errors.Is(err, spill.ErrFull) || end < 4 {
+		t.Fatalf("after %d MiB of 12: %v, want an error that matches ErrFull", end, err)
 	}
 
 	if err := s.Trim(t.Context(), end/2); err != nil {

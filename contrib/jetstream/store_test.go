@@ -100,6 +100,7 @@ func numbered() func() string {
 }
 
 func TestAStreamIsAStore(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, inProcess(t))
 	names := numbered()
 	storetest.Test(t, func(t *testing.T) storetest.Medium {

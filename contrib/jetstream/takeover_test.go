@@ -68,6 +68,7 @@ func finish(t *testing.T, s spill.Store, next, end uint64, size int) {
 }
 
 func TestAFormerHolderCanDoNothingAfterATakeover(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	for name, first := range map[string]func(*testing.T, spill.Store) error{
 		"append": func(t *testing.T, s spill.Store) error {
@@ -106,6 +107,7 @@ func TestAFormerHolderCanDoNothingAfterATakeover(t *testing.T) {
 // A holder that is only slow goes on appending while another takes over: all
 // that it is told to be stored is found.
 func TestWhatASlowHolderAppendsDuringATakeoverIsFound(t *testing.T) {
+	t.Parallel()
 	js := connect(t, "", nats.InProcessServer(startServer(t, inProcess(t))))
 	former := newStore(t, js, jetstream.Config{Lease: 200 * time.Millisecond})
 	open(t, former)
@@ -137,6 +139,7 @@ func TestWhatASlowHolderAppendsDuringATakeoverIsFound(t *testing.T) {
 }
 
 func TestAStoreThatIsAliveIsNotTakenOver(t *testing.T) {
+	t.Parallel()
 	js := connect(t, "", nats.InProcessServer(startServer(t, inProcess(t))))
 	s := newStore(t, js, jetstream.Config{Lease: 900 * time.Millisecond})
 	open(t, s)
@@ -150,6 +153,7 @@ func TestAStoreThatIsAliveIsNotTakenOver(t *testing.T) {
 }
 
 func TestAMessageOfSomebodyElseEndsTheStore(t *testing.T) {
+	t.Parallel()
 	js := connect(t, "", nats.InProcessServer(startServer(t, inProcess(t))))
 	s := newStore(t, js, jetstream.Config{})
 	open(t, s)
@@ -170,6 +174,7 @@ func TestAMessageOfSomebodyElseEndsTheStore(t *testing.T) {
 }
 
 func TestSyncIsWhatTheNextOpenBeginsAt(t *testing.T) {
+	t.Parallel()
 	js := connect(t, "", nats.InProcessServer(startServer(t, inProcess(t))))
 	s := newStore(t, js, jetstream.Config{})
 	open(t, s)
@@ -191,6 +196,7 @@ func TestSyncIsWhatTheNextOpenBeginsAt(t *testing.T) {
 // A lease that was deleted costs the knowledge of what is done, and nothing
 // else.
 func TestABucketThatIsGoneLosesNothing(t *testing.T) {
+	t.Parallel()
 	js := connect(t, "", nats.InProcessServer(startServer(t, inProcess(t))))
 	s := newStore(t, js, jetstream.Config{})
 	open(t, s)
@@ -224,6 +230,7 @@ func copyTree(t *testing.T, to, from string) {
 // A server that has lost what it had acknowledged, as after a power cut: its
 // directory is as it was some time before.
 func TestWhatTheServerLosesIsReportedExactly(t *testing.T) {
+	t.Parallel()
 	opts := onPort(t)
 	srv := startServer(t, opts)
 	opts.Port = portOf(srv)
