@@ -26,3 +26,10 @@ func (s *store) Freeze() {
 
 // Freeze ends the renewals of the lease.
 func Freeze(s spill.Store) { s.(*store).Freeze() }
+
+// RenewAndGiveUp renews the lease and does not wait for the answer.
+func RenewAndGiveUp(s spill.Store) {
+	ctx, cancel := context.WithCancel(context.Background())
+	go cancel()
+	_ = s.(*store).lease.save(ctx, func(*record) {})
+}

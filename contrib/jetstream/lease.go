@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -33,7 +34,7 @@ type record struct {
 	Version int    `json:"version"`
 	Holder  string `json:"holder"` // random; empty if nobody has it
 	Epoch   uint64 `json:"epoch"`  // grows with each holder
-	Writes  uint64 `json:"writes"` // of this holder
+	Writes  uint64 `json:"writes"` // number of this one, of this holder
 	TTL     int64  `json:"ttl_ms"` // how long it is the holder's after each
 	Label   string `json:"label"`  // of the items
 	Keep    bool   `json:"keep"`   // they are not to be deleted
@@ -57,9 +58,11 @@ type lease struct {
 	ttl     time.Duration
 
 	lock  chan struct{} // of capacity 1: full while the record is being written
+	tried uint64        // writes so far, those included that have failed
 	rec   record        // as it was read or written last
 	rev   uint64        // its revision; 0: there is none
-	saved time.Time     // when it was written last
+
+	saved atomic.Pointer[time.Time] // when it was written last
 }
 
 func newLease(a *api, c Config, holder string) *lease {
@@ -135,11 +138,9 @@ func (l *lease) free(ctx context.Context) (record, error) {
 	}
 }
 
-// savedAt returns when the record was written last.
-func (l *lease) savedAt() time.Time {
-	l.lock <- struct{}{}
-	defer func() { <-l.lock }()
-	return l.saved
+func (l *lease) nowSaved() {
+	now := time.Now()
+	l.saved.Store(&now)
 }
 
 // errMoved says that somebody else has taken the lease at the same time.
@@ -151,7 +152,8 @@ func (l *lease) take(ctx context.Context, epoch uint64) error {
 	defer func() { <-l.lock }()
 
 	r := l.rec
-	r.Version, r.Holder, r.Writes, r.TTL = 1, l.holder, 1, l.ttl.Milliseconds()
+	l.tried++
+	r.Version, r.Holder, r.Writes, r.TTL = 1, l.holder, l.tried, l.ttl.Milliseconds()
 	r.Epoch = max(r.Epoch, epoch) + 1
 	rev, err := l.write(ctx, r)
 	if err != nil {
@@ -166,7 +168,8 @@ func (l *lease) take(ctx context.Context, epoch uint64) error {
 		}
 		rev = now
 	}
-	l.rec, l.rev, l.saved = r, rev, time.Now()
+	l.rec, l.rev = r, rev
+	l.nowSaved()
 	return nil
 }
 
@@ -185,11 +188,13 @@ func (l *lease) save(ctx context.Context, change func(*record)) error {
 		r := l.rec
 		r.Skipped = slices.Clone(r.Skipped)
 		change(&r)
-		r.Writes++
+		l.tried++
+		r.Writes = l.tried // no two have the same, so that each is recognised
 
 		var rev uint64
 		if rev, err = l.write(ctx, r); err == nil {
-			l.rec, l.rev, l.saved = r, rev, time.Now()
+			l.rec, l.rev = r, rev
+			l.nowSaved()
 			return nil
 		}
 		if !isCode(err, codeWrongLast, codeWrongLastBare) && !errors.Is(err, errCut) &&
@@ -211,7 +216,7 @@ func (l *lease) recheck(ctx context.Context, r record) (done bool, err error) {
 	case err != nil:
 		return false, err
 	case rev == 0: // somebody has deleted the record, or the bucket
-		l.rev, l.rec.Writes = 0, r.Writes
+		l.rev = 0
 		return false, nil
 	case found.Holder != l.holder && found.Holder != "", found.Epoch != r.Epoch:
 		return false, fmt.Errorf("%w: another store has taken over", spill.ErrLocked)
@@ -219,10 +224,10 @@ func (l *lease) recheck(ctx context.Context, r record) (done bool, err error) {
 
 	l.rev = rev
 	if found.Writes == r.Writes {
-		l.rec, l.saved = r, time.Now()
+		l.rec = r
+		l.nowSaved()
 		return true, nil
 	}
-	l.rec.Writes = max(found.Writes, r.Writes)
 	return false, nil
 }
 

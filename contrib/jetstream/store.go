@@ -359,7 +359,7 @@ func (s *store) prove(ctx context.Context) error {
 		r.Skipped = slices.DeleteFunc(r.Skipped, func(k span) bool { return k[1] <= r.Next })
 		r.End = max(r.End, r.Next)
 	})
-	if err == nil && time.Since(s.lease.savedAt()) > s.cfg.Lease/2 {
+	if err == nil && time.Since(*s.lease.saved.Load()) > s.cfg.Lease/2 {
 		return errNoAnswer // it may have been somebody else's since
 	}
 	return err

@@ -261,3 +261,29 @@ func TestWhatTheServerLosesIsReportedExactly(t *testing.T) {
 		t.Error("Close of a store of which items are gone: no error")
 	}
 }
+
+// A renewal that Close interrupts may have been written: Close must not take it
+// for its own.
+func TestCloseInTheMiddleOfARenewalIsClean(t *testing.T) {
+	t.Parallel()
+	js := connect(t, "", nats.InProcessServer(startServer(t, inProcess(t))))
+	for range 60 {
+		s := newStore(t, js, jetstream.Config{Lease: 100 * time.Millisecond})
+		open(t, s)
+		put(t, s, batch(0, 10, 10))
+		for range 5 {
+			jetstream.RenewAndGiveUp(s)
+		}
+		if err := s.Close(t.Context(), true, 5, 10); err != nil {
+			t.Fatal(err)
+		}
+
+		s = newStore(t, js, jetstream.Config{})
+		if r := open(t, s); r.Crashed || r.Next != 5 || r.End != 10 {
+			t.Fatalf("Open after a clean Close: found %+v, want items 5 to 10", r)
+		}
+		if err := s.Close(t.Context(), false, 0, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
