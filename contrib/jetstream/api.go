@@ -66,7 +66,9 @@ func (a *api) ask(ctx context.Context, what string, req, resp any) error {
 }
 
 // info returns what the stream's leader says of a stream.
-func (a *api) info(ctx context.Context, stream string, deleted bool) (i jetstream.StreamInfo, err error) {
+func (a *api) info(
+	ctx context.Context, stream string, deleted bool,
+) (i jetstream.StreamInfo, err error) {
 	req := struct {
 		Deleted bool `json:"deleted_details,omitempty"`
 	}{deleted}

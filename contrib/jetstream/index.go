@@ -341,14 +341,5 @@ func (x *index) firstLeft(next uint64) *message {
 	return nil
 }
 
-// each calls f for all messages that take space.
-func (x *index) each(f func(*message)) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	for _, m := range x.msgs {
-		f(m)
-	}
-}
-
 // A span is the numbers from the first up to, not including, the second.
 type span [2]uint64

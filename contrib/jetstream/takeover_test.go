@@ -160,7 +160,8 @@ func TestAMessageOfSomebodyElseEndsTheStore(t *testing.T) {
 	put(t, s, batch(0, 10, 100))
 	must[*njs.PubAck](t)(js.Publish(t.Context(), "hopper."+streamName, []byte("stray")))
 
-	if _, err := s.Append(t.Context(), []*spill.Batch{batch(10, 10, 100)}); !errors.Is(err, spill.ErrLocked) {
+	_, err := s.Append(t.Context(), []*spill.Batch{batch(10, 10, 100)})
+	if !errors.Is(err, spill.ErrLocked) {
 		t.Errorf("Append behind a message of somebody else: %v, want ErrLocked", err)
 	}
 	endsLocked(t, s)
