@@ -1,6 +1,7 @@
 package jetstream_test
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/url"
@@ -140,6 +141,21 @@ func (c *cluster) streamLeader(js njs.JetStream) (lead int) {
 	return lead
 }
 
+// chooses waits until the stream has another leader.
+func (c *cluster) chooses(js njs.JetStream, former int) {
+	c.t.Helper()
+	until(c.t, "the others choose a leader", func() bool {
+		ctx, cancel := context.WithTimeout(c.t.Context(), time.Second)
+		defer cancel()
+		st, err := js.Stream(ctx, streamName)
+		if err != nil || st.CachedInfo().Cluster == nil {
+			return false
+		}
+		lead := st.CachedInfo().Cluster.Leader
+		return lead != "" && lead != c.opts[former].ServerName
+	})
+}
+
 func (c *cluster) restart(i int, meanwhile func()) {
 	c.t.Helper()
 	stopServer(c.servers[i])
@@ -218,7 +234,9 @@ func TestAPartition(t *testing.T) {
 			l.take(200)
 			c.isolate(lead, true)
 			l.send(1000)
-			if home != lead { // the others choose a leader, and it goes on
+			other := connect(t, c.servers[(lead+1)%3].ClientURL(), nats.IgnoreDiscoveredServers())
+			c.chooses(other, lead)
+			if home != lead { // it goes on
 				l.sendAll(1000)
 				l.take(1000)
 			}
