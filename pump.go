@@ -10,6 +10,7 @@ import (
 	"example.com/hopper/internal/acks"
 	"example.com/hopper/internal/backlog"
 	"example.com/hopper/internal/syncs"
+	"example.com/hopper/spill"
 )
 
 const (
@@ -426,6 +427,8 @@ func (l *loop[T]) end(cause error) (err, loss error) {
 		err = ErrOutClosed
 	case stopped && broken == nil:
 		err = errors.Join(ErrStopped, cause)
+	case errors.Is(broken, spill.ErrLocked): // another pump has taken over
+		err = errors.Join(ErrStopped, broken)
 	}
 	losses := errors.Join(l.items.Losses()...)
 	loss = errors.Join(decodeError(broken), receipt(end.Lost, false), end.Err, losses)

@@ -2,6 +2,7 @@ package spill
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"sync"
@@ -66,6 +67,7 @@ type Log struct {
 
 	pending atomic.Int64 // bytes of mem
 	restDue atomic.Bool
+	over    atomic.Pointer[error] // why it has ended by itself; nil: it has not
 
 	mu      sync.Mutex // held for moments, never while the store is called
 	mem     []*pending // sealed and not yet stored or done, oldest first
@@ -170,6 +172,24 @@ func (l *Log) Refusal(held int64) error {
 		return err
 	}
 	return l.syncing.refusal
+}
+
+// Err returns why the log has come to an end by itself, or nil. The error matches
+// [ErrLocked]: another log has taken the store over, and nothing can be stored or
+// read any more. What is left to do is to call Close, which counts what is lost.
+// Wake gets a value when it changes. It is safe for concurrent use.
+func (l *Log) Err() error {
+	if why := l.over.Load(); why != nil {
+		return *why
+	}
+	return nil
+}
+
+// endBy notes that the store can't be used any more, if err says so.
+func (l *Log) endBy(err error) {
+	if errors.Is(err, ErrLocked) && l.over.CompareAndSwap(nil, &err) {
+		l.wake()
+	}
 }
 
 // Usage returns the space that the store takes. It never blocks.

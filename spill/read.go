@@ -96,6 +96,7 @@ func (l *Log) gotAhead(r *loaded) {
 
 // readFailed makes a pause before the next try.
 func (l *Log) readFailed(err error) {
+	l.endBy(err)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := &l.reading

@@ -80,6 +80,7 @@ func (l *Log) syncDueLocked() bool {
 
 // synced takes note of how a sync has ended.
 func (l *Log) synced(upTo coverage, err error) {
+	l.endBy(err)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.writer.began = time.Time{}

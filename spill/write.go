@@ -114,6 +114,7 @@ func (l *Log) hungLocked() bool {
 
 // trimmed takes note of a Trim: there may be room now.
 func (l *Log) trimmed(err error) {
+	l.endBy(err)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	w := &l.writer
@@ -182,6 +183,7 @@ func (l *Log) put(runs []*pending) {
 		err = errors.New("spill: the store refuses items without a reason")
 	}
 
+	l.endBy(err)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.writer.began = time.Time{}

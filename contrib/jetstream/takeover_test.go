@@ -1,6 +1,7 @@
 package jetstream_test
 
 import (
+	"bytes"
 	"errors"
 	"io/fs"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 	njs "github.com/nats-io/nats.go/jetstream"
 
+	"example.com/hopper"
 	"example.com/hopper/contrib/jetstream"
 	"example.com/hopper/spill"
 )
@@ -287,4 +289,50 @@ func TestCloseInTheMiddleOfARenewalIsClean(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// The pump of a former holder ends, and says why.
+func TestAPumpEndsWhenAnotherTakesOver(t *testing.T) {
+	t.Parallel()
+	js := connect(t, "", nats.InProcessServer(startServer(t, inProcess(t))))
+	former := newStore(t, js, jetstream.Config{Lease: 200 * time.Millisecond})
+	in, out, p, err := hopper.Make[[]byte](0, hopper.WithStore(former), hopper.Resume(),
+		hopper.MaxMemory(64<<10), hopper.WithLogger(testLogger(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &line{t: t, in: in, out: out, pump: p}
+	l.sendAll(3000)
+	jetstream.Freeze(former)
+
+	now := startLine(t, js, jetstream.Config{})
+	for ended := false; !ended; {
+		select {
+		case in <- item(l.sent, lineItem):
+			l.sent++
+		case <-p.Done():
+			ended = true
+		case <-time.After(time.Minute):
+			t.Fatalf("the pump goes on after a takeover: %+v", p.Stats())
+		}
+	}
+	if err := p.Wait(); !errors.Is(err, spill.ErrLocked) || !errors.Is(err, hopper.ErrStopped) {
+		t.Errorf("Wait: %v, want ErrStopped and ErrLocked", err)
+	}
+	if err := p.Close(); !errors.Is(err, spill.ErrLocked) {
+		t.Errorf("Close: %v, want ErrLocked", err)
+	}
+
+	// The first items were in the memory of the former, in its window.
+	resumed := now.pump.Stats().Resumed
+	first := <-now.out
+	for now.got < 200 && !bytes.Equal(first, item(now.got, lineItem)) {
+		now.got++
+	}
+	now.check(first, true)
+	now.sent = now.got - 1 + resumed
+	if resumed < 1000 {
+		t.Errorf("%d items were taken over, want most of 3000", resumed)
+	}
+	now.drain()
 }

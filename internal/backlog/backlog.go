@@ -253,10 +253,11 @@ func (b *Backlog[T]) Pop() {
 	}
 }
 
-// Err returns why Head will not return the oldest item, or nil.
+// Err returns why Head will not return the oldest item, or that another log has
+// taken the store over, or nil.
 func (b *Backlog[T]) Err() error {
 	if b.broken == nil { // not a nil *DecodeError in an interface
-		return nil
+		return b.log.Err()
 	}
 	return b.broken
 }
