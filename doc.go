@@ -23,9 +23,9 @@
 //     Received + Resumed == Delivered + InMemory + OnDisk + Lost.
 //     A stop accounts for every item whose send had completed before the stop
 //     was requested, those in in's buffer included.
-//  3. An item waits only if out refused an earlier one. A consumer that keeps up
-//     causes no disk I/O, no file, no directory except Dir, and no goroutine
-//     besides the pump.
+//  3. An item waits only if out refused an earlier one. Without [ManualAck] and
+//     [SyncEvery], a consumer that keeps up causes no disk I/O, no file, no
+//     directory except Dir, and no goroutine besides the pump.
 //  4. Waiting items take at most MaxMemory plus a fixed overhead, whatever the
 //     backlog, the item sizes and the type; the memory is freed once they are
 //     gone. For types of fixed size, []byte (its capacity) and string (its
@@ -53,7 +53,10 @@
 //  12. An intact backlog is never destroyed. With Resume, an item that can't be
 //     decoded ends the pump with a [*DecodeError]. It and all that follow stay
 //     where they are, unless [SkipUndecodable] says to go on without it.
-//  13. Without acknowledgements, "delivered" means that out took the item.
+//  13. At least once: with [ManualAck] an item that was received and not
+//     acknowledged comes back after a stop; with [SyncEvery] what was received
+//     more than that long ago also comes back after kill -9 or a power cut.
+//     Without ManualAck, "delivered" means that out took the item.
 //  14. A start after a crash says so in the log: what may be missing, and what
 //     may come twice.
 //
@@ -98,6 +101,7 @@
 // nothing of the memory window. Segments are deleted when all their items have
 // been delivered, so up to one segment and the window can come twice. After a
 // power cut the same holds for the segments that were sealed; of the last one,
-// what the file system had written comes back. The formats are described in
+// what the file system had written comes back. With [SyncEvery] the loss never
+// reaches further back than its time and that of one sync. The formats are described in
 // packages spill and spill/segment.
 package hopper

@@ -3559,6 +3559,80 @@ func TestMemoryStaysBoundedHoweverManyItemsAreNotAcknowledged(t *testing.T) {
 	}
 }
 
+func TestLargeItemsThatPassAreBoundedToo(t *testing.T) {
+	m := storetest.NewMemory()
+	resume := m.Hang(storetest.Append)
+	defer resume()
+	const n = 200
+	in, out := make(chan []byte, n), make(chan []byte, n)
+	item := make([]byte, 1<<20)
+	for range n {
+		in <- item // one and the same, but for what is encoded
+	}
+	close(in)
+	before, _ := heap()
+	p, err := hopper.Pipe(out, in, hopper.WithStore(m.Store()), hopper.Resume(), hopper.ManualAck())
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the pump is blocked", func() bool { return p.Stats().Blocked })
+	if after, _ := heap(); after-before > 16<<20 {
+		t.Errorf("%d items that pass take %d bytes of memory", len(out), after-before)
+	}
+
+	resume()
+	for range n {
+		<-out
+		for p.Stats().Unacked == 0 { // which lags a moment behind
+			runtime.Gosched()
+		}
+		p.Ack(1)
+	}
+	if err := p.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+// A consumer with a fixed number of items in hand acknowledges one when it gets
+// the next, also after a pause in which the pump has come to rest.
+func TestEachAcknowledgementMayMakeRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		item := noise(100_000)
+		in, out, p := pipe[[]byte](t, 0, atLeastOnce(t.TempDir(), hopper.MaxDisk(4<<20),
+			hopper.SegmentSize(64<<10))...)
+		const n = 500
+		go func() {
+			defer close(in)
+			for i := range n {
+				in <- item(i)
+			}
+		}()
+
+		got := 0
+		for p.Stats().Unacked < 20 {
+			<-out
+			got++
+			time.Sleep(10 * time.Millisecond)
+		}
+		for s := p.Stats(); !s.Blocked || s.InMemory+s.OnDisk > 0; s = p.Stats() { // all stay in hand
+			select {
+			case <-out:
+				got++
+			case <-time.After(time.Second):
+			}
+		}
+		time.Sleep(time.Minute)
+		for range n - got {
+			p.Ack(1)
+			<-out
+		}
+		p.Ack(got)
+		if err := p.Wait(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestAcknowledgementsMakeRoomAtMaxDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		item := noise(1000)

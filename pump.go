@@ -151,6 +151,9 @@ func (l *loop[T]) pass() (moved bool) {
 	}()
 
 	for range l.limit(burst) {
+		if l.p.acks != nil && !l.items.Room() { // what passes stays in the backlog
+			return moved
+		}
 		var ok bool
 		select {
 		case v, ok = <-l.in:
@@ -309,12 +312,15 @@ func (l *loop[T]) awaitAcks() {
 	}
 
 	target, unacked := uint64(acks.Never), l.items.Unacked()
+	acked := l.items.Delivered() - unacked
 	switch {
 	case unacked == 0:
-	case l.drained(), l.rested:
-		target = l.items.Delivered()
-	case l.in != nil && !l.items.Room(), l.items.Stored():
-		target = l.items.Delivered() - unacked + max(1, unacked/16) // now and then
+	case l.in != nil && !l.items.Room(): // the next one may make room
+		target = acked + 1
+	case l.items.Stored(): // now and then, to give space back
+		target = acked + max(1, unacked/16)
+	case l.drained(), l.rested: // to end, or to give the last memory back
+		target = acked + unacked
 	}
 	l.p.acks.Await(target)
 }

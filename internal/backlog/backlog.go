@@ -197,7 +197,7 @@ func (b *Backlog[T]) Room() bool {
 	switch {
 	case b.crowded() || b.overdue:
 		return false
-	case b.Empty() && b.Unacked() == 0:
+	case b.Done() && b.journaled <= b.end: // nor is any about to pass
 		return true
 	}
 	return b.log.Room(b.unlogged())
