@@ -745,7 +745,8 @@ func (p *Pump) poke() {
 func (p *Pump) Done() <-chan struct{} { return p.done }
 
 // Wait blocks until the pump has ended. It returns nil only if every item
-// received was delivered, and acknowledged with [ManualAck]. Otherwise it returns, joined, what ended the pump
+// received was delivered, and acknowledged with [ManualAck]. Otherwise it
+// returns, joined, what ended the pump
 // ([ErrStopped], the context's cause, [ErrOutClosed], a [*DecodeError]), what was
 // lost and what was kept (an [*UndeliveredError] each, the lost one first), and
 // a [*spill.CorruptError] for each stretch that damage on disk has cost.

@@ -71,7 +71,10 @@ type logger struct {
 // maxDamages is how many damaged places are told.
 const maxDamages = 16
 
-func (l *logger) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelWarn }
+// Enabled implements [slog.Handler].
+func (l *logger) Enabled(_ context.Context, level slog.Level) bool {
+	return level >= slog.LevelWarn
+}
 
 func (l *logger) Handle(_ context.Context, r slog.Record) error {
 	var err error
@@ -105,7 +108,8 @@ func (l *logger) Handle(_ context.Context, r slog.Record) error {
 }
 
 // inFlags puts the names of the library's options into those of the flags.
-var inFlags = strings.NewReplacer("MaxDisk", "-max-disk", "KeepFree", "-keep-free", "MaxMemory", "-max-memory")
+var inFlags = strings.NewReplacer(
+	"MaxDisk", "-max-disk", "KeepFree", "-keep-free", "MaxMemory", "-max-memory")
 
 func (l *logger) WithAttrs([]slog.Attr) slog.Handler { return l }
 

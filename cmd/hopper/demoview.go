@@ -50,7 +50,8 @@ func (d *demo) newView(w io.Writer) *view {
 func (d *demo) show(std stdio, done <-chan struct{}) (interrupted bool) {
 	v := d.newView(std.out)
 	live := isTerminal(std.out) && isSmart()
-	fmt.Fprintf(v.w, "The same producer three times: %s items/s of %d bytes. Its consumer stalls for %.0f s.\n",
+	fmt.Fprintf(v.w, "The same producer three times: %s items/s of %d bytes. "+
+		"Its consumer stalls for %.0f s.\n",
 		count(demoRate), demoBytes, (stallTo-stallFrom)*d.length.Seconds())
 
 	tick := time.NewTicker(demoEvery)
@@ -115,7 +116,8 @@ func (v *view) consumer() string {
 
 // line tells of all lanes, in one line.
 func (v *view) line() string {
-	texts := []string{fmt.Sprintf("%3.0fs  consumers %s", time.Since(v.d.start).Seconds(), v.consumer())}
+	at := time.Since(v.d.start).Seconds()
+	texts := []string{fmt.Sprintf("%3.0fs  consumers %s", at, v.consumer())}
 	for i, l := range v.d.lanes {
 		text := l.name + ": " + v.rows[i][0].unit(v.rows[i][0].now())
 		if l.waits.Load() {

@@ -38,7 +38,7 @@ type listing struct {
 	Dir       string `json:"dir"`
 	Next      uint64 `json:"next"`       // first item that has not been delivered
 	Items     uint64 `json:"items"`      // that have not been delivered
-	RestBytes int64  `json:"rest_bytes"` // of what a stopped hopper had taken from the segments, and comes first
+	RestBytes int64  `json:"rest_bytes"` // taken from the segments by a stopped run; comes first
 	RestError string `json:"rest_error,omitempty"`
 	Segments  []row  `json:"segments"`
 }
@@ -62,7 +62,9 @@ func list(dir string) (listing, error) {
 		return listing{}, err
 	}
 	rest, err := loadRest(dir)
-	l := listing{Dir: dir, Next: found.Next, Items: found.Items, RestBytes: int64(len(rest)), Segments: []row{}}
+	l := listing{
+		Dir: dir, Next: found.Next, Items: found.Items, RestBytes: int64(len(rest)), Segments: []row{},
+	}
 	if err != nil {
 		l.RestError = err.Error()
 	}
@@ -73,7 +75,10 @@ func list(dir string) (listing, error) {
 }
 
 func newRow(s segment.SegmentInfo) row {
-	r := row{Path: s.Path, First: s.First, End: s.End, Items: s.End - s.First, Bytes: s.Bytes, Unpacked: s.FrameBytes, Label: s.Label, State: s.State}
+	r := row{
+		Path: s.Path, First: s.First, End: s.End, Items: s.End - s.First,
+		Bytes: s.Bytes, Unpacked: s.FrameBytes, Label: s.Label, State: s.State,
+	}
 	if r.Unpacked > 0 {
 		r.Ratio = float64(r.Bytes) / float64(r.Unpacked)
 	}
@@ -120,7 +125,8 @@ func (r row) sums() string {
 	if r.Error != "" {
 		label += " (" + r.Error + ")"
 	}
-	line := fmt.Sprintf("%d\t%v\t%v\t%.2f\t%s\t%s", r.Items, size(r.Bytes), size(r.Unpacked), r.Ratio, r.State, label)
+	line := fmt.Sprintf("%d\t%v\t%v\t%.2f\t%s\t%s",
+		r.Items, size(r.Bytes), size(r.Unpacked), r.Ratio, r.State, label)
 	return strings.TrimRight(line, "\t ")
 }
 
@@ -195,6 +201,7 @@ func runVerify(args []string, std stdio) error {
 	if len(rest) > 0 {
 		first = fmt.Sprintf("%v that come first, ", size(len(rest)))
 	}
-	_, err = fmt.Fprintf(std.out, "%s: all is well: %s%d items to be delivered, %d segments, %v\n", dir, first, l.Items, len(l.Segments), size(bytes))
+	_, err = fmt.Fprintf(std.out, "%s: all is well: %s%d items to be delivered, %d segments, %v\n",
+		dir, first, l.Items, len(l.Segments), size(bytes))
 	return err
 }

@@ -40,7 +40,8 @@ type stdio struct {
 }
 
 func main() {
-	std := stdio{interruptible(os.Stdin, os.O_RDONLY), interruptible(os.Stdout, os.O_WRONLY), os.Stderr, notify()}
+	in, out := interruptible(os.Stdin, os.O_RDONLY), interruptible(os.Stdout, os.O_WRONLY)
+	std := stdio{in, out, os.Stderr, notify()}
 	os.Exit(run(os.Args[1:], std))
 }
 

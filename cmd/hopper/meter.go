@@ -151,7 +151,8 @@ func (m *meter) summary() string {
 	if took > 0 {
 		rate = int64(float64(s.out-m.first.out) / took)
 	}
-	text := fmt.Sprintf("in %s  out %s in %s, %s/s", short(s.in), short(s.out), duration(took), short(rate))
+	text := fmt.Sprintf("in %s  out %s in %s, %s/s",
+		short(s.in), short(s.out), duration(took), short(rate))
 	if s.waiting > 0 {
 		text += "  wait " + short(s.waiting)
 	}

@@ -181,7 +181,7 @@ func withoutDamage(err error) error {
 func (p *pipe) drain(sig os.Signal) int {
 	p.con.say("%v: delivering %v that wait: signal again to stop at once", sig, p.waiting())
 	p.source.stop()
-	go p.pump.Shutdown(context.Background()) // it returns when the pump has ended, which is waited for below
+	go p.pump.Shutdown(context.Background()) // it returns when the pump has ended; see below
 	written := make(chan struct{})
 	go func() {
 		defer close(written)

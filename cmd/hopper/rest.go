@@ -77,7 +77,8 @@ func loadRest(dir string) ([]byte, error) {
 	defer f.Close()
 	rest, err := readRest(f)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w: it held the first bytes to come: remove it to go on without them", path, err)
+		return nil, fmt.Errorf("%s: %w: it held the first bytes to come: "+
+			"remove it to go on without them", path, err)
 	}
 	return rest, nil
 }

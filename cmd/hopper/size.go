@@ -33,13 +33,15 @@ func (s *size) Set(text string) error {
 	panic("internal error: the empty unit fits every text")
 }
 
-var errSize = errors.New("not a size: write bytes, or a number with KiB, MiB, GiB, TiB (of 1024) or KB, MB, GB, TB (of 1000)")
+var errSize = errors.New("not a size: write bytes, or a number with " +
+	"KiB, MiB, GiB, TiB (of 1024) or KB, MB, GB, TB (of 1000)")
 
 func (s *size) parse(digits string, unit float64) error {
 	if strings.Trim(digits, "0123456789.") != "" { // no signs, exponents or Inf
 		return errSize
 	}
-	if n, err := strconv.ParseInt(digits, 10, 64); err == nil && unit == 1 { // exact beyond what a float64 can hold
+	// A whole number of bytes is exact beyond what a float64 can hold.
+	if n, err := strconv.ParseInt(digits, 10, 64); err == nil && unit == 1 {
 		*s = size(n)
 		return nil
 	}

@@ -11,8 +11,9 @@ import (
 )
 
 const (
-	// pieceSize is the most that is read as one item that goes to the log, in bytes. It is a multiple of the page
-	// size, in which the kernel's pipes count, and a chunk of a segment just holds it.
+	// pieceSize is the most that is read as one item that goes to the log, in
+	// bytes. It is a multiple of the page size, in which the kernel's pipes
+	// count, and a chunk of a segment just holds it.
 	pieceSize = 60 << 10
 
 	// largeSize is the same while items go through memory: there, each one costs the same.

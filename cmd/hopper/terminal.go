@@ -13,7 +13,8 @@ func isSmart() bool { return os.Getenv("TERM") != "dumb" }
 
 // isUTF8 reports whether text on the terminal may be more than ASCII.
 func isUTF8() bool {
-	for _, name := range [...]string{"LC_ALL", "LC_CTYPE", "LANG"} { // the first one that is set counts
+	// The first one that is set counts.
+	for _, name := range [...]string{"LC_ALL", "LC_CTYPE", "LANG"} {
 		if v := os.Getenv(name); v != "" {
 			v = strings.ToUpper(v)
 			return strings.Contains(v, "UTF-8") || strings.Contains(v, "UTF8")

@@ -57,7 +57,8 @@ var peers = []peer{
 	{name: "chanx", stalls: true, numbers: openChanx[uint64], bytes: openChanx[[]byte]},
 	{name: "infinite", stalls: true, numbers: openInfinite[uint64], bytes: openInfinite[[]byte]},
 	{name: "pumpedqueue", stalls: true, numbers: openPumped[uint64], bytes: openPumped[[]byte]},
-	{name: "fastqueue", disk: true, stalls: true, numbers: asBytes(openFastQueue), bytes: openFastQueue},
+	{name: "fastqueue", disk: true, stalls: true,
+		numbers: asBytes(openFastQueue), bytes: openFastQueue},
 	{name: "dque", disk: true, stalls: true, numbers: openDque[uint64], bytes: openDque[[]byte]},
 	{name: "wal", disk: true, stalls: true, numbers: asBytes(openWAL), bytes: openWAL},
 }

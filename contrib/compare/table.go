@@ -115,7 +115,9 @@ func (t table) write(out io.Writer, s session) error {
 	return nil
 }
 
-func row(out io.Writer, cells ...string) { fmt.Fprintf(out, "| %s |\n", strings.Join(cells, " | ")) }
+func row(out io.Writer, cells ...string) {
+	fmt.Fprintf(out, "| %s |\n", strings.Join(cells, " | "))
+}
 
 // measure runs each peer in turn, several times, and returns the medians.
 func (t table) measure(w work, capacity int, s session) (map[string]result, error) {

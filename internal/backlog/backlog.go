@@ -65,7 +65,7 @@ type Backlog[T any] struct {
 	born  uint64 // number of the first item that was received, not found in the log
 
 	ledger    ledger
-	journaled uint64                      // the items below are in the log or done, if there is a journal
+	journaled uint64                      // the items below are in the journal, or done
 	whole     bool                        // the last one of them could be encoded
 	syncing   struct{ end, acked uint64 } // what the last Sync has asked the log for
 	overdue   bool                        // that takes too long

@@ -13,7 +13,7 @@ func (s *Store) sync(acked uint64) error {
 	w := &s.writer
 	w.acked = max(w.acked, acked)
 	if err := s.dir.check(); err != nil && s.usage.segments.Load() > 0 {
-		return explain(err) // somebody has removed what is to be made durable
+		return explain(err) // somebody has removed it with all the segments
 	}
 	w.checkActive()
 

@@ -1,7 +1,7 @@
 // Ingest is an HTTP service that answers at once and delivers later. A POST to
 // /events is answered 202 when the pipe has taken the event; events go to a
 // slower service, in order and at least once. GET /ready is 503 while the pipe
-// takes nothing and after SIGTERM, and GET /stats is the pipe's Stats.
+// is not receiving and after SIGTERM, and GET /stats is the pipe's Stats.
 //
 // SIGTERM ends it in good order: /ready says so for -notice, then it stops
 // accepting, delivers what waits until -grace is over, and keeps the rest, which
