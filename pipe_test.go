@@ -4029,6 +4029,75 @@ func (h *history) learn(t *testing.T, dir string, killed time.Time) {
 	os.Remove(filepath.Join(dir, "acked"))
 }
 
+func TestSyncsCostAtMostOneWriteEachAndNoneWhileNothingWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := storetest.NewMemory()
+		in, out, p := pipe[uint64](t, 0, hopper.WithStore(m.Store()), hopper.Resume(),
+			hopper.ManualAck(), hopper.SyncEvery(100*time.Millisecond))
+		const seconds = 10
+		for i := range 100 * seconds { // an item every 10 ms, acknowledged 5 ms later
+			in <- uint64(i)
+			<-out
+			time.Sleep(5 * time.Millisecond)
+			p.Ack(1)
+			time.Sleep(5 * time.Millisecond)
+		}
+		appends, syncs := m.Calls(storetest.Append), m.Calls(storetest.Sync)
+		if most := 10*seconds + 1; appends > most || syncs > most {
+			t.Errorf("%d writes and %d syncs in %d s, want at most %d", appends, syncs, seconds, most)
+		}
+		time.Sleep(time.Second)
+		appends, syncs = m.Calls(storetest.Append), m.Calls(storetest.Sync)
+
+		time.Sleep(time.Hour)
+		if a, s := m.Calls(storetest.Append)-appends, m.Calls(storetest.Sync)-syncs; a > 0 || s > 0 {
+			t.Errorf("while nothing waits: %d writes and %d syncs", a, s)
+		}
+
+		in <- 0 // is not acknowledged
+		<-out
+		time.Sleep(time.Second)
+		if a, s := m.Calls(storetest.Append)-appends, m.Calls(storetest.Sync)-syncs; a != 1 || s != 1 {
+			t.Errorf("for one item that is not acknowledged: %d writes and %d syncs", a, s)
+		}
+		close(in)
+		p.Ack(1)
+		if err := p.Wait(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestADiskThatCannotKeepUpWithSyncsStopsTheReceiving(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := storetest.NewMemory()
+		in, out, p := pipe[uint64](t, 0, hopper.WithStore(m.Store()), hopper.Resume(),
+			hopper.SyncEvery(100*time.Millisecond))
+		resume := m.Hang(storetest.Sync)
+		in <- 1
+		in <- 2
+		time.Sleep(1050 * time.Millisecond)
+		if s := checkStats(t, p); s.Blocked {
+			t.Errorf("blocked too soon: %s", s.Reason)
+		}
+		time.Sleep(100 * time.Millisecond)
+		if s := checkStats(t, p); !s.Blocked {
+			t.Errorf("what is 1.1 s old is not durable, and the pump goes on receiving: %+v", s)
+		}
+		take(out, 2)
+
+		resume()
+		time.Sleep(time.Second)
+		if s := checkStats(t, p); s.Blocked || s.BlockedFor == 0 {
+			t.Errorf("when the disk has caught up: %+v", s)
+		}
+		close(in)
+		if err := p.Wait(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // One budget for many pipes.
 
 func TestAGreedyPipeLeavesTheOthersOfItsBudgetTheirPart(t *testing.T) {
