@@ -117,7 +117,7 @@ func newDynamic(t reflect.Type) *dynamic {
 		foreign:   foreignPackage(t),
 		unknown:   unknownError(t),
 		unfit:     &ValueError{t, " in an interface, which only its own package knows how to copy"},
-		crowded:   &ValueError{t, ": too many are in use to keep them apart"},
+		crowded:   &ValueError{t, tooMany},
 	}
 	// The data of a zero value is nil, or else the address of a zero value.
 	d.direct = dataWord(d.zero) == nil

@@ -111,8 +111,8 @@ func pop[E any](stack *[]E) E {
 func (e *encoder) follow(n *node, dst []byte, p ptr) []byte {
 	switch {
 	case n.size == 0:
-		e.blurred++ // all such pointers may be one
-		return append(dst, refNew)
+		e.blurred++                                   // all such pointers may be one
+		return n.op.encode(e, append(dst, refNew), p) // it may be a lock even so
 	case e.graph != nil:
 		var known bool
 		if dst, known = e.refer(dst, place{number(p), n, 0}); known {

@@ -1,6 +1,10 @@
 package codec
 
-import "reflect"
+import (
+	"errors"
+	"reflect"
+	"strings"
+)
 
 // LabelOf is what Label returns for the codec of For, of a type that is made at
 // run time.
@@ -15,4 +19,12 @@ func Changed(was, is reflect.Type) string {
 		return ""
 	}
 	return o.difference(encoded)
+}
+
+// Depends reports whether err is one that a value may meet although it has come
+// out of Decode: it depends on what else is in use, or on the order in which a
+// value is walked, which bytes from elsewhere need not keep to.
+func Depends(err error) bool {
+	return errors.Is(err, errTangled) || errors.Is(err, errDepth) ||
+		strings.Contains(err.Error(), tooMany)
 }

@@ -23,7 +23,8 @@ import (
 type target func(t *testing.T, data []byte)
 
 // hostile returns the target for c: data that is decoded without an error is
-// encoded and decoded again, to an equal value.
+// encoded and decoded again, to an equal value. What Append refuses for want of
+// room is no finding, nor is what only another order could encode.
 func hostile[T any](c codec.Codec[T]) target {
 	return func(t *testing.T, data []byte) {
 		before := bytes.Clone(data)
@@ -35,6 +36,9 @@ func hostile[T any](c codec.Codec[T]) target {
 			return
 		}
 		b, err := c.Append(nil, v)
+		if err != nil && codec.Depends(err) {
+			return
+		}
 		if err != nil {
 			t.Fatalf("Append: %v, of %#v", err, v)
 		}

@@ -118,7 +118,7 @@ func (e *encoder) appendIdentity(dst []byte, d *dynamic, x any) (_ []byte, known
 			return appendString(append(dst, tagError), name), true
 		}
 	}
-	if !e.local || !d.hasOwn {
+	if !e.local || !d.hasOwn || dataWord(x) == nil {
 		return dst, false
 	}
 

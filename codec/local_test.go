@@ -8,6 +8,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -212,17 +213,92 @@ func TestTooManyErrorsInUseAreNotEncoded(t *testing.T) {
 	if _, err := c.Append(nil, all[0]); err != nil {
 		t.Errorf("one that is known: %v", err)
 	}
+	if _, err := c.Append(nil, result[int]{Err: (*leafError)(nil)}); err != nil {
+		t.Errorf("a nil pointer needs no room: %v", err)
+	}
 	runtime.KeepAlive(all)
 	all = nil
-	for range 100 { // cleanups run some time after a collection
-		runtime.GC()
-		runtime.Gosched()
-		if !full() {
-			return
+	for deadline := time.Now().Add(time.Minute); full(); runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatal("there is no room although no error is in use")
+		}
+		runtime.GC() // cleanups run some time after it
+	}
+}
+
+func TestAnErrorThatIsANilPointerStaysOne(t *testing.T) {
+	for _, want := range []error{(*leafError)(nil), (*fs.PathError)(nil), (*emptyError)(nil), &emptyError{}} {
+		for range 3 {
+			got := passLocal(t, []result[int]{{Err: want}, {Err: want}})
+			if got[0].Err != want || got[1].Err != want {
+				t.Errorf("%T: got %#v", want, got)
+			}
 		}
 	}
-	t.Errorf("there is no room although no error is in use")
+	if got := pass(t, error((*fs.PathError)(nil))); got != error((*fs.PathError)(nil)) {
+		t.Errorf("got %#v", got)
+	}
 }
+
+// emptyError has no identity: all pointers to one may be equal.
+type emptyError struct{}
+
+func (*emptyError) Error() string { return "empty" }
+
+// outerError begins with another error, which has the same address.
+type outerError struct {
+	leafError
+	Text string
+}
+
+func TestTwoErrorsAtOneAddressKeepTheirIdentity(t *testing.T) {
+	outer := &outerError{leafError{1}, "a"}
+	c := codec.Local[result[int]]()
+	first, err := c.Append(nil, result[int]{Err: outer})
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := c.Append(nil, result[int]{Err: &outer.leafError})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := c.Decode(first); err != nil || got.Err != error(outer) {
+		t.Errorf("got %#v, %v", got, err)
+	}
+	if got, err := c.Decode(second); err != nil || got.Err != error(&outer.leafError) {
+		t.Errorf("got %#v, %v", got, err)
+	}
+}
+
+func TestErrorsOutsideTheHeapKeepTheirIdentity(t *testing.T) {
+	within := &struct {
+		_   [3]int
+		Err leafError
+	}{Err: leafError{7}}
+	for _, want := range []error{&inData, &inBSS, &within.Err} {
+		if got := passLocal(t, result[int]{Err: want}); got.Err != want {
+			t.Errorf("%v came back as another", want)
+		}
+	}
+}
+
+var (
+	inData = leafError{5}
+	inBSS  leafError
+)
+
+func TestALockOfNoSizeIsNotCopied(t *testing.T) {
+	parked(t, &noCopy{})
+	parked(t, struct{ p *noCopy }{&noCopy{}})
+	if _, err := codec.Local[*noCopy]().Decode([]byte{0, 1}); err == nil {
+		t.Error("a lock was made of bytes")
+	}
+}
+
+type noCopy struct{}
+
+func (*noCopy) Lock()   {}
+func (*noCopy) Unlock() {}
 
 func TestALocalCodecsBytesMeanNothingElsewhere(t *testing.T) {
 	b, err := codec.Local[any]().Append(nil, &http.Cookie{})

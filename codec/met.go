@@ -11,35 +11,47 @@ import (
 // maxMet is how many objects of one sort keep their identity at a time.
 const maxMet = 4096
 
+const tooMany = ": too many are in use to keep them apart"
+
 // met remembers objects of one sort that must come back as the same pointer,
 // weakly: it keeps none of them alive. Each has a number, which is hardly ever
 // that of an object of another process, and never 0.
 type met struct {
-	mu     sync.RWMutex
-	byAddr map[uintptr]uint32
-	byID   map[uint32]metObject
-	last   uint32
+	mu      sync.RWMutex
+	byPlace map[metPlace]uint32
+	byID    map[uint32]metObject
+	last    uint32
 
 	// full: there are maxMet objects, and no garbage collection has ended since
 	// they were last seen to be alive.
 	full atomic.Bool
 }
 
-type metObject struct {
-	weak.Pointer[byte]
+// metPlace is where an object is. One that begins with another, of another
+// type, shares its address.
+type metPlace struct {
+	at  uintptr
 	typ ptr // as typeWord has it, or nil
 }
 
+type metObject struct {
+	weak.Pointer[byte]
+	typ ptr
+}
+
 func newMet() *met {
-	return &met{byAddr: map[uintptr]uint32{}, byID: map[uint32]metObject{}, last: rand.Uint32()}
+	return &met{
+		byPlace: map[metPlace]uint32{}, byID: map[uint32]metObject{}, last: rand.Uint32(),
+	}
 }
 
 // number returns the number of the object at p, whose type is known by typ. It
-// returns 0 if there are too many.
+// returns 0 if there are too many. The object is not nil, and not of size 0:
+// these share an address.
 func (m *met) number(p, typ ptr) uint32 {
 	m.mu.RLock()
-	id, ok := m.byAddr[number(p)]
-	ok = ok && m.byID[id].is(p, typ)
+	id, ok := m.byPlace[metPlace{number(p), typ}]
+	ok = ok && m.byID[id].is(p)
 	m.mu.RUnlock()
 
 	if ok {
@@ -50,7 +62,7 @@ func (m *met) number(p, typ ptr) uint32 {
 
 // is reports whether the object is the one at p, and not one that was there
 // earlier.
-func (o metObject) is(p, typ ptr) bool { return o.typ == typ && ptr(o.Value()) == p }
+func (o metObject) is(p ptr) bool { return ptr(o.Value()) == p }
 
 func (m *met) remember(p, typ ptr) uint32 {
 	if m.full.Load() {
@@ -59,11 +71,12 @@ func (m *met) remember(p, typ ptr) uint32 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 
-	if id, ok := m.byAddr[number(p)]; ok {
-		if m.byID[id].is(p, typ) {
+	place := metPlace{number(p), typ}
+	if id, ok := m.byPlace[place]; ok {
+		if m.byID[id].is(p) {
 			return id
 		}
-		m.forget(number(p), id)
+		m.forget(place, id)
 	}
 	if len(m.byID) >= maxMet && !m.sweep() {
 		return 0
@@ -72,16 +85,16 @@ func (m *met) remember(p, typ ptr) uint32 {
 	if m.last == 0 {
 		m.last++
 	}
-	m.byAddr[number(p)], m.byID[m.last] = m.last, metObject{weak.Make(at[byte](p)), typ}
+	m.byPlace[place], m.byID[m.last] = m.last, metObject{weak.Make(at[byte](p)), typ}
 	return m.last
 }
 
 // sweep forgets the objects that are gone. If there are none it is of no use
 // before the next garbage collection.
 func (m *met) sweep() bool {
-	for p, id := range m.byAddr {
+	for place, id := range m.byPlace {
 		if m.byID[id].Value() == nil {
-			m.forget(p, id)
+			m.forget(place, id)
 		}
 	}
 	if len(m.byID) < maxMet {
@@ -93,8 +106,8 @@ func (m *met) sweep() bool {
 	return false
 }
 
-func (m *met) forget(p uintptr, id uint32) {
-	delete(m.byAddr, p)
+func (m *met) forget(place metPlace, id uint32) {
+	delete(m.byPlace, place)
 	delete(m.byID, id)
 }
 

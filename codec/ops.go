@@ -164,7 +164,7 @@ func (o *pointerOp) decodeNew(d *decoder, src []byte, p ptr) []byte {
 	elem := reflect.New(o.elem.typ).UnsafePointer()
 	setPointer(p, elem)
 	if o.elem.size == 0 {
-		return src
+		return o.elem.op.decode(d, src, elem)
 	}
 	if d.graph {
 		d.met = append(d.met, reference{elem, o.elem, 0})

@@ -34,7 +34,7 @@ const timeMin = 8 + 4 + 1
 
 var (
 	errTime  = errors.New("codec: not a time")
-	errZones = &ValueError{locationType, ": too many are in use to keep them apart"}
+	errZones = &ValueError{locationType, tooMany}
 )
 
 type timeOp struct{}
