@@ -26,7 +26,7 @@ func TestEachPeerDoesEachWork(t *testing.T) {
 				continue
 			}
 			w.items = 20_000
-			if _, err := run(w, p, 16, 64<<10, nil); err != nil {
+			if _, err := run(w, p, 16, 64<<10); err != nil {
 				t.Errorf("%s on %s: %v", p.name, w.name, err)
 			}
 		}
@@ -87,5 +87,54 @@ func TestChangedItemsAreNoticed(t *testing.T) {
 	err := consume(q, work{items: 1}, func(v uint64) (int, error) { return int(v), nil })
 	if err == nil || !strings.Contains(fmt.Sprint(err), "item 1 comes, want 0") {
 		t.Errorf("out of order: %v", err)
+	}
+}
+
+// alter opens a channel whose items fn may change, repeat or drop on their way.
+func alter(fn func(v uint64, to chan<- uint64)) func(setting) (*between[uint64], error) {
+	return func(setting) (*between[uint64], error) {
+		in, out := make(chan uint64), make(chan uint64)
+		go func() {
+			defer close(out)
+			for v := range in {
+				fn(v, out)
+			}
+		}()
+		return &between[uint64]{in: in, out: out}, nil
+	}
+}
+
+func TestAPeerThatFailsEndsTheRun(t *testing.T) {
+	refuses := func(setting) (*between[uint64], error) {
+		return &between[uint64]{
+			put: func(uint64) error { return errors.New("full") },
+			get: func() (uint64, error) { select {} },
+		}, nil
+	}
+	for name, test := range map[string]struct {
+		open func(setting) (*between[uint64], error)
+		want string
+	}{
+		"changes an item":  {alter(func(v uint64, to chan<- uint64) { to <- v + 1 }), "item 1 comes, want 0"},
+		"drops the first":  {alter(drop), "item 1 comes, want 0"},
+		"repeats the last": {alter(repeat), "more than 10"},
+		"refuses an item":  {refuses, "put item 0: full"},
+	} {
+		_, err := run(work{items: 10, payload: 8}, peer{numbers: test.open}, 0, 1)
+		if err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("a peer that %s: %v, want %q", name, err, test.want)
+		}
+	}
+}
+
+func drop(v uint64, to chan<- uint64) {
+	if v > 0 {
+		to <- v
+	}
+}
+
+func repeat(v uint64, to chan<- uint64) {
+	if to <- v; v == 9 {
+		to <- v
 	}
 }

@@ -209,7 +209,7 @@ func runOne(args []string, out io.Writer) error {
 	}
 
 	w.items = numbers[0]
-	r, err := run(w, p, numbers[1], numbers[2], nil)
+	r, err := run(w, p, numbers[1], numbers[2])
 	if err != nil {
 		r.Err = err.Error()
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"sync/atomic"
 	"time"
 )
 
@@ -42,7 +41,7 @@ type result struct {
 }
 
 // run does the work with a peer in this process.
-func run(w work, p peer, capacity, memory int, into *atomic.Int64) (r result, err error) {
+func run(w work, p peer, capacity, memory int) (r result, err error) {
 	s := setting{capacity: capacity, memory: memory, payload: w.payload, items: w.items}
 	if p.disk {
 		if s.dir, err = os.MkdirTemp("", "compare-"); err != nil {
@@ -53,11 +52,11 @@ func run(w work, p peer, capacity, memory int, into *atomic.Int64) (r result, er
 
 	watch := startWatch(s.dir)
 	if w.payload == 8 {
-		err = runOn(w, s, p.numbers, &r, watch, into,
+		err = runOn(w, s, p.numbers, &r, watch,
 			func(i int) uint64 { return uint64(i) }, func(v uint64) (int, error) { return int(v), nil })
 	} else {
 		l := newLines(w.payload)
-		err = runOn(w, s, p.bytes, &r, watch, into, l.item, l.number)
+		err = runOn(w, s, p.bytes, &r, watch, l.item, l.number)
 	}
 	r.CPU, r.PeakRSS = cpuSeconds(), peakRSS()
 	r.PeakDisk = watch.stop()
@@ -66,7 +65,7 @@ func run(w work, p peer, capacity, memory int, into *atomic.Int64) (r result, er
 
 func runOn[T any](
 	w work, s setting, open func(setting) (*between[T], error), r *result, watch *watch,
-	into *atomic.Int64, item func(int) T, number func(T) (int, error),
+	item func(int) T, number func(T) (int, error),
 ) error {
 	q, err := open(s)
 	if err != nil {
@@ -74,37 +73,54 @@ func runOn[T any](
 	}
 
 	start := time.Now()
-	produced := make(chan error, 1)
-	go func() { produced <- produce(q, w.items, item, into) }()
+	produced, consumed := make(chan error, 1), make(chan error, 1)
+	go func() { produced <- produce(q, w.items, item) }()
 	if w.stall {
-		err = <-produced
+		if err := <-produced; err != nil {
+			return err
+		}
+		produced <- nil
 		watch.look() // at the fullest moment
 	}
-	if err == nil {
-		err = consume(q, w, number)
-	}
-	if !w.stall {
-		err = errors.Join(err, <-produced)
+	go func() { consumed <- consume(q, w, number) }()
+	if err := both(produced, consumed); err != nil {
+		return err // the other side may wait for ever: nothing is closed
 	}
 	r.Seconds = time.Since(start).Seconds()
 	r.DiskLeft = dirBytes(s.dir)
 
 	if q.close != nil {
-		err = errors.Join(err, q.close())
+		return q.close()
 	}
-	return err
+	return nil
 }
 
-func produce[T any](q *between[T], items int, item func(int) T, sent *atomic.Int64) error {
+// both waits for two sides, or for the first of them that fails.
+func both(a, b <-chan error) error {
+	for range 2 {
+		select {
+		case err := <-a:
+			if err != nil {
+				return err
+			}
+			a = nil
+		case err := <-b:
+			if err != nil {
+				return err
+			}
+			b = nil
+		}
+	}
+	return nil
+}
+
+func produce[T any](q *between[T], items int, item func(int) T) error {
 	for i := range items {
 		v := item(i)
 		if q.in != nil {
 			q.in <- v
 		} else if err := q.put(v); err != nil {
 			return fmt.Errorf("put item %d: %w", i, err)
-		}
-		if sent != nil {
-			sent.Add(1)
 		}
 	}
 	if q.end != nil {
@@ -116,7 +132,8 @@ func produce[T any](q *between[T], items int, item func(int) T, sent *atomic.Int
 	return nil
 }
 
-// consume receives all items, which must come in order and unchanged.
+// consume receives all items, which must come in order and unchanged, and none
+// after them.
 func consume[T any](q *between[T], w work, number func(T) (int, error)) error {
 	for i := range w.items {
 		v, err := receive(q)
@@ -129,6 +146,11 @@ func consume[T any](q *between[T], w work, number func(T) (int, error)) error {
 		if w.spin > 0 {
 			for start := time.Now(); time.Since(start) < w.spin; {
 			}
+		}
+	}
+	if q.out != nil {
+		if _, more := <-q.out; more {
+			return fmt.Errorf("more than %d items come", w.items)
 		}
 	}
 	return nil
