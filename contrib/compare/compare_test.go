@@ -138,3 +138,26 @@ func repeat(v uint64, to chan<- uint64) {
 		to <- v
 	}
 }
+
+func TestARatioIsTakenWithinEachRound(t *testing.T) {
+	base := []result{{Seconds: 1}, {Seconds: 10}, {Seconds: 100}}
+	runs := []result{{Seconds: 2}, {Seconds: 20}, {Seconds: 50}}
+	if got := speed.cell(runs, base, work{}); got != "0.50" {
+		t.Errorf("the ratio is %s, want 0.50", got)
+	}
+	if got := speed.cell(runs[:1], base, work{}); got != "0.50" {
+		t.Errorf("the ratio of a peer that ran once is %s, want 0.50", got)
+	}
+}
+
+func TestATableNamesTheFlagsThatMadeIt(t *testing.T) {
+	for want, s := range map[string]session{
+		"":                    {runs: defaultRuns, part: 1},
+		"-quick ":             {runs: 1, part: quickPart},
+		"-runs 3 -part 0.25 ": {runs: 3, part: 0.25},
+	} {
+		if got := s.flags(); got != want {
+			t.Errorf("%+v: %q, want %q", s, got, want)
+		}
+	}
+}

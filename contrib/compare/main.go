@@ -30,10 +30,14 @@ func command(args []string, out, log io.Writer) error {
 	flags := flag.NewFlagSet("compare", flag.ContinueOnError)
 	flags.SetOutput(log)
 	s := session{log: log}
-	flags.IntVar(&s.runs, "runs", 5, "runs of each peer, of which the median is taken")
-	flags.Float64Var(&s.part, "part", 1, "part of the items that is sent, for a quick look")
+	flags.IntVar(&s.runs, "runs", defaultRuns, "runs of each peer, of which the median is taken")
+	flags.Float64Var(&s.part, "part", 1, "part of the items that is sent")
+	quick := flags.Bool("quick", false, fmt.Sprintf("short for -runs 1 -part %v", quickPart))
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	if *quick {
+		s.runs, s.part = 1, quickPart
 	}
 	if s.runs < 1 || s.part <= 0 {
 		return fmt.Errorf("-runs %d -part %v: both must be positive", s.runs, s.part)
@@ -77,12 +81,13 @@ func list(out io.Writer) {
 func figures(out io.Writer, s session) error {
 	fmt.Fprintf(out, `# Figures
 
-Made by `+"`cd contrib/compare && go run . figures`"+` with %s on %s/%s, %d CPUs. Each run
+Made by `+"`cd contrib/compare && go run . %sfigures`"+` with %s on %s/%s, %d CPUs. Each run
 has one producer and one consumer, in a process of its own; the memory allowed is 2 MiB, and peak
-RSS is that of the whole process. Absolute values drift with the machine: the ratios are what
-counts. See [contrib/compare](../contrib/compare/README.md) for what they do not say.
+RSS is that of the whole process. The peers take turns, and a ratio is the median of the ratios
+within each round. Absolute values drift with the machine: the ratios are what counts. See
+[contrib/compare](../contrib/compare/README.md) for what they do not say.
 
-`, runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
+`, s.flags(), runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
 	for _, t := range tables {
 		if err := t.write(out, s); err != nil {
 			return err

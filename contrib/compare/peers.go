@@ -43,6 +43,7 @@ type peer struct {
 	name    string
 	disk    bool // it spills
 	stalls  bool // it takes everything before the consumer starts
+	slow    bool // one run has to do
 	numbers func(setting) (*between[uint64], error)
 	bytes   func(setting) (*between[[]byte], error)
 }
@@ -59,7 +60,8 @@ var peers = []peer{
 	{name: "pumpedqueue", stalls: true, numbers: openPumped[uint64], bytes: openPumped[[]byte]},
 	{name: "fastqueue", disk: true, stalls: true,
 		numbers: asBytes(openFastQueue), bytes: openFastQueue},
-	{name: "dque", disk: true, stalls: true, numbers: openDque[uint64], bytes: openDque[[]byte]},
+	{name: "dque", disk: true, stalls: true, slow: true,
+		numbers: openDque[uint64], bytes: openDque[[]byte]},
 	{name: "wal", disk: true, stalls: true, numbers: asBytes(openWAL), bytes: openWAL},
 }
 

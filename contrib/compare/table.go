@@ -22,35 +22,44 @@ type table struct {
 	figures    []figure
 }
 
-// A figure is a column of a table.
+// A figure is a column of a table: the median of what it is of each run, beside
+// the base's run of the same round.
 type figure struct {
-	name string
-	of   func(r, base result, w work) string
+	name   string
+	format string
+	of     func(r, base result, w work) float64
 }
 
 var (
-	speed = figure{"items/s ÷ %s", func(r, base result, _ work) string {
-		return fmt.Sprintf("%.2f", base.Seconds/r.Seconds)
+	speed = figure{"items/s ÷ %s", "%.2f", func(r, base result, _ work) float64 {
+		return base.Seconds / r.Seconds
 	}}
-	perItem = figure{"ns an item", func(r, _ result, w work) string {
-		return fmt.Sprintf("%.0f", r.Seconds/float64(w.items)*1e9)
+	perItem = figure{"ns an item", "%.0f", func(r, _ result, w work) float64 {
+		return r.Seconds / float64(w.items) * 1e9
 	}}
-	cpu = figure{"CPU ÷ %s", func(r, base result, _ work) string {
-		return fmt.Sprintf("%.2f", r.CPU/base.CPU)
+	cpu = figure{"CPU ÷ %s", "%.2f", func(r, base result, _ work) float64 {
+		return r.CPU / base.CPU
 	}}
-	memory = figure{"peak RSS, MiB", func(r, _ result, _ work) string {
-		return fmt.Sprint(r.PeakRSS >> 20)
+	memory = figure{"peak RSS, MiB", "%.0f", func(r, _ result, _ work) float64 {
+		return float64(r.PeakRSS) / (1 << 20)
 	}}
-	diskUse = figure{"disk ÷ data", func(r, _ result, w work) string {
-		if r.PeakDisk == 0 {
-			return "–"
-		}
-		return fmt.Sprintf("%.2f", float64(r.PeakDisk)/float64(w.items*w.payload))
+	diskUse = figure{"disk ÷ data", "%.2f", func(r, _ result, w work) float64 {
+		return float64(r.PeakDisk) / float64(w.items*w.payload)
 	}}
-	diskLeft = figure{"disk left, MiB", func(r, _ result, _ work) string {
-		return fmt.Sprintf("%.1f", float64(r.DiskLeft)/(1<<20))
+	diskLeft = figure{"disk left, MiB", "%.1f", func(r, _ result, _ work) float64 {
+		return float64(r.DiskLeft) / (1 << 20)
 	}}
 )
+
+// cell returns a figure of a peer's runs, of which the last may be missing.
+func (f figure) cell(runs, base []result, w work) string {
+	var values []float64
+	for i, r := range runs {
+		values = append(values, f.of(r, base[i], w))
+	}
+	slices.Sort(values)
+	return fmt.Sprintf(f.format, values[len(values)/2])
+}
 
 var tables = []table{
 	{work: "w1", capacities: []int{0, 1, 16, 64, 256, 1024}, base: "channel", mem: 2 << 20,
@@ -69,6 +78,11 @@ var tables = []table{
 		figures: []figure{perItem, speed, cpu, memory, diskUse, diskLeft}},
 }
 
+const (
+	defaultRuns = 5
+	quickPart   = 0.02
+)
+
 // A session is how often, and how much of, the work is done.
 type session struct {
 	runs int
@@ -81,6 +95,25 @@ func (s session) scaled(w work) work {
 	return w
 }
 
+// runsOf returns how many runs of a work there are: of a long one, three at most.
+func (s session) runsOf(w work) int {
+	if w.long {
+		return min(s.runs, 3)
+	}
+	return s.runs
+}
+
+// flags returns the flags that ask for this session, each with a space after it.
+func (s session) flags() string {
+	switch {
+	case s.runs == defaultRuns && s.part == 1:
+		return ""
+	case s.runs == 1 && s.part == quickPart:
+		return "-quick "
+	}
+	return fmt.Sprintf("-runs %d -part %v ", s.runs, s.part)
+}
+
 // write runs a table and writes it in Markdown.
 func (t table) write(out io.Writer, s session) error {
 	w, err := workNamed(t.work)
@@ -89,8 +122,8 @@ func (t table) write(out io.Writer, s session) error {
 	}
 	w = s.scaled(w)
 	fmt.Fprintf(out, "### %s: %s\n\n", w.name, w.what)
-	fmt.Fprintf(out, "%d items; medians of %d runs. "+
-		"`cd contrib/compare && go run . -runs %[2]d -part %v %s`\n\n", w.items, s.runs, s.part, w.name)
+	fmt.Fprintf(out, "%d items; medians of runs: %d. `cd contrib/compare && go run . %s%s`\n\n",
+		w.items, s.runsOf(w), s.flags(), w.name)
 
 	head := []string{"peer", "capacity"}
 	for _, f := range t.figures {
@@ -106,7 +139,7 @@ func (t table) write(out io.Writer, s session) error {
 		for _, name := range append([]string{t.base}, t.peers...) {
 			cells := []string{name, fmt.Sprint(capacity)}
 			for _, f := range t.figures {
-				cells = append(cells, f.of(results[name], results[t.base], w))
+				cells = append(cells, f.cell(results[name], results[t.base], w))
 			}
 			row(out, cells...)
 		}
@@ -119,13 +152,21 @@ func row(out io.Writer, cells ...string) {
 	fmt.Fprintf(out, "| %s |\n", strings.Join(cells, " | "))
 }
 
-// measure runs each peer in turn, several times, and returns the medians.
-func (t table) measure(w work, capacity int, s session) (map[string]result, error) {
+// measure runs the peers in turn, round by round, and returns each one's runs.
+func (t table) measure(w work, capacity int, s session) (map[string][]result, error) {
 	all := make(map[string][]result)
-	for n := range s.runs {
+	for n := range s.runsOf(w) {
 		for _, name := range append([]string{t.base}, t.peers...) {
+			p, err := peerNamed(name)
+			if err != nil {
+				return nil, err
+			}
+			if p.slow && n > 0 {
+				continue
+			}
+
 			fmt.Fprintf(s.log, "%s, capacity %d, run %d of %d: %s\n",
-				w.name, capacity, n+1, s.runs, name)
+				w.name, capacity, n+1, s.runsOf(w), name)
 			r, err := runApart(w, name, capacity, t.mem)
 			if err != nil {
 				return nil, fmt.Errorf("%s on %s: %w", name, w.name, err)
@@ -133,29 +174,7 @@ func (t table) measure(w work, capacity int, s session) (map[string]result, erro
 			all[name] = append(all[name], r)
 		}
 	}
-
-	medians := make(map[string]result)
-	for name, results := range all {
-		medians[name] = median(results)
-	}
-	return medians, nil
-}
-
-func median(results []result) (m result) {
-	of := func(value func(r result) float64) float64 {
-		var values []float64
-		for _, r := range results {
-			values = append(values, value(r))
-		}
-		slices.Sort(values)
-		return values[len(values)/2]
-	}
-	m.Seconds = of(func(r result) float64 { return r.Seconds })
-	m.CPU = of(func(r result) float64 { return r.CPU })
-	m.PeakRSS = int64(of(func(r result) float64 { return float64(r.PeakRSS) }))
-	m.PeakDisk = int64(of(func(r result) float64 { return float64(r.PeakDisk) }))
-	m.DiskLeft = int64(of(func(r result) float64 { return float64(r.DiskLeft) }))
-	return m
+	return all, nil
 }
 
 // runApart does the work in a process of its own, so that its memory is that of

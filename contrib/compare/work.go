@@ -16,6 +16,7 @@ type work struct {
 	stall   bool          // the consumer starts when the producer is done
 	spin    time.Duration // of the consumer, for each item
 	disk    bool          // only for peers with a disk
+	long    bool          // takes long enough for few runs to do
 }
 
 var works = []work{
@@ -27,7 +28,7 @@ var works = []work{
 	{name: "w4", what: "a consumer that takes 2 µs for each line of 128 bytes",
 		items: 500_000, payload: 128, spin: 2 * time.Microsecond},
 	{name: "w5", what: "stall, then drain, 4 GiB of log lines of 1 KiB",
-		items: 4 << 20, payload: 1024, stall: true, disk: true},
+		items: 4 << 20, payload: 1024, stall: true, disk: true, long: true},
 }
 
 // A result is what a run has come to.
