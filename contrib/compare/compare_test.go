@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestMain(m *testing.M) {
@@ -36,7 +37,8 @@ func TestEachPeerDoesEachWork(t *testing.T) {
 func TestEachTableIsWritten(t *testing.T) {
 	for _, table := range tables {
 		var out bytes.Buffer
-		if err := command([]string{"-runs", "1", "-part", "0.001", table.work}, &out, io.Discard); err != nil {
+		args := []string{"-runs", "1", "-part", "0.001", table.work}
+		if err := command(args, &out, io.Discard); err != nil {
 			t.Errorf("%s: %v", table.work, err)
 		}
 		rows := strings.Count(out.String(), "\n|")
@@ -64,7 +66,9 @@ func TestThePictureIsXML(t *testing.T) {
 }
 
 func TestAMistakeIsNamed(t *testing.T) {
-	for _, args := range []string{"w9", "-runs 0 w1", "one w1", "one w2 channel 1 1 1", "trace nobody 1", ""} {
+	for _, args := range []string{
+		"w9", "-runs 0 w1", "one w1", "one w2 channel 1 1 1", "trace nobody 1", "",
+	} {
 		if err := command(strings.Fields(args), io.Discard, io.Discard); err == nil {
 			t.Errorf("%q is accepted", args)
 		}
@@ -84,7 +88,7 @@ func TestChangedItemsAreNoticed(t *testing.T) {
 		}
 	}
 	q := &between[uint64]{get: func() (uint64, error) { return 1, nil }}
-	err := consume(q, work{items: 1}, func(v uint64) (int, error) { return int(v), nil })
+	err := consume(q, work{items: 1}, func(v uint64) (int, error) { return int(v), nil }, &clock{})
 	if err == nil || !strings.Contains(fmt.Sprint(err), "item 1 comes, want 0") {
 		t.Errorf("out of order: %v", err)
 	}
@@ -115,7 +119,7 @@ func TestAPeerThatFailsEndsTheRun(t *testing.T) {
 		open func(setting) (*between[uint64], error)
 		want string
 	}{
-		"changes an item":  {alter(func(v uint64, to chan<- uint64) { to <- v + 1 }), "item 1 comes, want 0"},
+		"changes an item":  {alter(change), "item 1 comes, want 0"},
 		"drops the first":  {alter(drop), "item 1 comes, want 0"},
 		"repeats the last": {alter(repeat), "more than 10"},
 		"refuses an item":  {refuses, "put item 0: full"},
@@ -126,6 +130,8 @@ func TestAPeerThatFailsEndsTheRun(t *testing.T) {
 		}
 	}
 }
+
+func change(v uint64, to chan<- uint64) { to <- v + 1 }
 
 func drop(v uint64, to chan<- uint64) {
 	if v > 0 {
@@ -140,8 +146,8 @@ func repeat(v uint64, to chan<- uint64) {
 }
 
 func TestARatioIsTakenWithinEachRound(t *testing.T) {
-	base := []result{{Seconds: 1}, {Seconds: 10}, {Seconds: 100}}
-	runs := []result{{Seconds: 2}, {Seconds: 20}, {Seconds: 50}}
+	base := []result{{Seconds: 10}, {Seconds: 1}, {Seconds: 100}}
+	runs := []result{{Seconds: 20}, {Seconds: 100}, {Seconds: 50}}
 	if got := speed.cell(runs, base, work{}); got != "0.50" {
 		t.Errorf("the ratio is %s, want 0.50", got)
 	}
@@ -159,5 +165,32 @@ func TestATableNamesTheFlagsThatMadeIt(t *testing.T) {
 		if got := s.flags(); got != want {
 			t.Errorf("%+v: %q, want %q", s, got, want)
 		}
+	}
+}
+
+func TestOneItemAtATimeIsUnderWay(t *testing.T) {
+	for _, p := range peers {
+		w := work{items: 1000, payload: 8, alone: true}
+		r, err := run(w, p, 16, 64<<10)
+		if err != nil {
+			t.Errorf("%s: %v", p.name, err)
+		}
+		if r.Half <= 0 || r.Most < r.Half || r.Seconds < 500*r.Half {
+			t.Errorf("%s: half of the items took %v s, 99 %% %v s, all %v s",
+				p.name, r.Half, r.Most, r.Seconds)
+		}
+	}
+}
+
+func TestAPartOfTheTimes(t *testing.T) {
+	var c clock
+	if got := c.part(0.5); got != 0 {
+		t.Errorf("without items half of them took %v s", got)
+	}
+	for n := range 101 {
+		c.under = append(c.under, time.Duration(100-n)*time.Second)
+	}
+	if half, most := c.part(0.5), c.part(0.99); half != 50 || most != 99 {
+		t.Errorf("half took %v s and 99 %% %v s, want 50 and 99", half, most)
 	}
 }

@@ -2,10 +2,10 @@
 // process of its own, and writes what comes of it: a table in Markdown, or the
 // picture in hopper's README.
 //
-//	go run . list                    works and peers
-//	go run . [flags] w1|w2|w3|w4|w5  one table
-//	go run . [flags] figures         all tables, as in docs/figures.md
-//	go run . plot >FILE.svg          the picture
+//	go run . list                            works and peers
+//	go run . [flags] w1|w2|w3|w4|w5|latency  one table
+//	go run . [flags] figures                 all tables, as in docs/figures.md
+//	go run . plot >FILE.svg                  the picture
 //
 // See README.md for what it does not say.
 package main

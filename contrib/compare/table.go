@@ -37,6 +37,15 @@ var (
 	perItem = figure{"ns an item", "%.0f", func(r, _ result, w work) float64 {
 		return r.Seconds / float64(w.items) * 1e9
 	}}
+	half = figure{"median, ns", "%.0f", func(r, _ result, _ work) float64 {
+		return r.Half * 1e9
+	}}
+	most = figure{"99 %, ns", "%.0f", func(r, _ result, _ work) float64 {
+		return r.Most * 1e9
+	}}
+	halfOf = figure{"median ÷ %s", "%.2f", func(r, base result, _ work) float64 {
+		return r.Half / base.Half
+	}}
 	cpu = figure{"CPU ÷ %s", "%.2f", func(r, base result, _ work) float64 {
 		return r.CPU / base.CPU
 	}}
@@ -76,6 +85,9 @@ var tables = []table{
 		figures: []figure{perItem, speed, cpu, memory}},
 	{work: "w5", capacities: []int{256}, base: "fastqueue", mem: 2 << 20, peers: []string{"hopper"},
 		figures: []figure{perItem, speed, cpu, memory, diskUse, diskLeft}},
+	{work: "latency", capacities: []int{0, 64}, base: "channel", mem: 2 << 20,
+		peers:   []string{"forward", "hopper", "chanx", "pumpedqueue", "fastqueue", "wal"},
+		figures: []figure{half, most, halfOf, cpu}},
 }
 
 const (

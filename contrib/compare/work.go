@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 )
 
@@ -16,6 +17,7 @@ type work struct {
 	stall   bool          // the consumer starts when the producer is done
 	spin    time.Duration // of the consumer, for each item
 	disk    bool          // only for peers with a disk
+	alone   bool          // each item is sent when the one before it has been received
 	long    bool          // takes long enough for few runs to do
 }
 
@@ -29,11 +31,15 @@ var works = []work{
 		items: 500_000, payload: 128, spin: 2 * time.Microsecond},
 	{name: "w5", what: "stall, then drain, 4 GiB of log lines of 1 KiB",
 		items: 4 << 20, payload: 1024, stall: true, disk: true, long: true},
+	{name: "latency", what: "from send to receive of a uint64, with no other under way",
+		items: 200_000, payload: 8, alone: true},
 }
 
 // A result is what a run has come to.
 type result struct {
 	Seconds  float64 // from the first item sent to the last received
+	Half     float64 // seconds from send to receive that half of the items take at most; 0: not taken
+	Most     float64 // 99 % of them
 	CPU      float64 // seconds, user and system
 	PeakRSS  int64   // bytes, of the whole process
 	PeakDisk int64   // bytes
@@ -73,9 +79,13 @@ func runOn[T any](
 		return err
 	}
 
+	var c clock
+	if w.alone {
+		c = newClock(w.items)
+	}
 	start := time.Now()
 	produced, consumed := make(chan error, 1), make(chan error, 1)
-	go func() { produced <- produce(q, w.items, item) }()
+	go func() { produced <- produce(q, w.items, item, &c) }()
 	if w.stall {
 		if err := <-produced; err != nil {
 			return err
@@ -83,17 +93,56 @@ func runOn[T any](
 		produced <- nil
 		watch.look() // at the fullest moment
 	}
-	go func() { consumed <- consume(q, w, number) }()
+	go func() { consumed <- consume(q, w, number, &c) }()
 	if err := both(produced, consumed); err != nil {
 		return err // the other side may wait for ever: nothing is closed
 	}
 	r.Seconds = time.Since(start).Seconds()
 	r.DiskLeft = dirBytes(s.dir)
+	r.Half, r.Most = c.part(0.5), c.part(0.99)
 
 	if q.close != nil {
 		return q.close()
 	}
 	return nil
+}
+
+// A clock lets one item go at a time and takes how long each is under way. The
+// zero clock does neither.
+type clock struct {
+	turn  chan struct{} // holds one while no item is under way
+	sent  time.Time
+	under []time.Duration
+}
+
+func newClock(items int) clock {
+	c := clock{turn: make(chan struct{}, 1), under: make([]time.Duration, 0, items)}
+	c.turn <- struct{}{}
+	return c
+}
+
+func (c *clock) start() {
+	if c.turn != nil {
+		<-c.turn
+		c.sent = time.Now()
+	}
+}
+
+func (c *clock) stop() {
+	if c.turn != nil {
+		c.under = append(c.under, time.Since(c.sent))
+		c.turn <- struct{}{}
+	}
+}
+
+// part returns the seconds that this part of the items took at most; 0 without
+// items.
+func (c *clock) part(p float64) float64 {
+	if len(c.under) == 0 {
+		return 0
+	}
+	slices.Sort(c.under)
+	return c.under[int(p*float64(len(c.under)-1))].Seconds()
 }
 
 // both waits for two sides, or for the first of them that fails.
@@ -115,9 +164,10 @@ func both(a, b <-chan error) error {
 	return nil
 }
 
-func produce[T any](q *between[T], items int, item func(int) T) error {
+func produce[T any](q *between[T], items int, item func(int) T, c *clock) error {
 	for i := range items {
 		v := item(i)
+		c.start()
 		if q.in != nil {
 			q.in <- v
 		} else if err := q.put(v); err != nil {
@@ -135,12 +185,13 @@ func produce[T any](q *between[T], items int, item func(int) T) error {
 
 // consume receives all items, which must come in order and unchanged, and none
 // after them.
-func consume[T any](q *between[T], w work, number func(T) (int, error)) error {
+func consume[T any](q *between[T], w work, number func(T) (int, error), c *clock) error {
 	for i := range w.items {
 		v, err := receive(q)
 		if err != nil {
 			return fmt.Errorf("get item %d: %w", i, err)
 		}
+		c.stop()
 		if n, err := number(v); err != nil || n != i {
 			return fmt.Errorf("item %d comes, want %d: %v", n, i, err)
 		}
