@@ -29,7 +29,7 @@ var works = []work{
 		items: 200_000, payload: 1024, stall: true},
 	{name: "w4", what: "a consumer that takes 2 µs for each line of 128 bytes",
 		items: 500_000, payload: 128, spin: 2 * time.Microsecond},
-	{name: "w5", what: "stall, then drain, 4 GiB of log lines of 1 KiB",
+	{name: "w5", what: "stall, then drain, a large backlog of log lines of 1 KiB",
 		items: 4 << 20, payload: 1024, stall: true, disk: true, long: true},
 	{name: "latency", what: "from send to receive of a uint64, with no other under way",
 		items: 200_000, payload: 8, alone: true},
