@@ -95,7 +95,7 @@ func PipeContext[T any](
 		return nil, err
 	}
 
-	l := &loop[T]{p: p, in: in, out: out, items: items, opts: cfg}
+	l := &loop[T]{p: p, in: in, out: out, items: items, opts: cfg, clock: clock{start: cfg.start}}
 	if cfg.syncEvery > 0 {
 		l.syncs = syncs.New(cfg.syncEvery, p.poke)
 	}

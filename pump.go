@@ -37,6 +37,7 @@ type loop[T any] struct {
 	outGone   bool // or by somebody else
 
 	opts   *config
+	clock  clock
 	stall  stall
 	rested bool // items.Rest was the last that was done
 	syncs  *syncs.Schedule
@@ -201,7 +202,7 @@ func (l *loop[T]) head() *T {
 }
 
 func (l *loop[T]) push(v T) {
-	l.items.Tick(time.Since(l.opts.start))
+	l.items.Tick(l.clock.read())
 	l.items.Push(v)
 }
 
@@ -250,7 +251,7 @@ func (l *loop[T]) receive(n int) (moved bool) {
 		select {
 		case v, ok := <-l.in:
 			if !moved {
-				l.items.Tick(time.Since(l.opts.start))
+				l.items.Tick(l.clock.read())
 			}
 			l.received(v, ok)
 			moved = true
@@ -352,7 +353,7 @@ func (l *loop[T]) waitForOut() {
 // other waits.
 func (l *loop[T]) arrived(v T, ok bool) {
 	if !ok || !l.items.Empty() {
-		l.items.Tick(time.Since(l.opts.start))
+		l.items.Tick(l.clock.read())
 		l.received(v, ok)
 		return
 	}

@@ -66,4 +66,8 @@ func (bytesCodec[T]) Decode(src []byte) (v T, err error) {
 
 // cloneBytes returns a copy of b that is not nil, and whose capacity is its
 // length: an item that came from the disk counts as what it was.
-func cloneBytes(b []byte) []byte { return append([]byte{}, b...)[:len(b):len(b)] }
+func cloneBytes(b []byte) []byte {
+	c := make([]byte, len(b))
+	copy(c, b)
+	return c
+}

@@ -183,35 +183,44 @@ type Cursor struct {
 	Offset int64     // and where
 	Stored time.Time // when it was stored, as far as the store knows; zero if it never left memory
 
-	frames []byte // of the remaining items
+	item   []byte // the current one
+	parked bool
+	frames []byte // of those behind it
 	mem    *pending
 	load   *loaded
 }
 
 func (p *pending) cursor(seq uint64) *Cursor {
 	seq = max(seq, p.first)
-	return &Cursor{Seq: seq, Left: int(p.end() - seq), frames: p.skip(seq), mem: p}
+	c := &Cursor{Seq: seq, Left: int(p.end() - seq), frames: p.skip(seq), mem: p}
+	c.cut()
+	return c
 }
 
 func (r *loaded) cursor() *Cursor {
-	return &Cursor{
+	c := &Cursor{
 		Seq: r.next, Left: int(r.end() - r.next), frames: r.skip(r.next), load: r,
 		Path: r.at.Path, Offset: r.at.Offset, Stored: r.stored,
 	}
+	c.cut()
+	return c
 }
 
 // Item returns the current item, of which there must be one. Its bytes are
 // valid until the cursor is given back. A parked item has none.
-func (c *Cursor) Item() (item []byte, parked bool) {
-	item, parked, _ = cutFrame(c.frames)
-	return item, parked
-}
+func (c *Cursor) Item() (item []byte, parked bool) { return c.item, c.parked }
 
 // Advance goes on to the next item.
 func (c *Cursor) Advance() {
-	_, _, c.frames = cutFrame(c.frames)
 	c.Seq++
 	c.Left--
+	c.cut()
+}
+
+func (c *Cursor) cut() {
+	if c.Left > 0 {
+		c.item, c.parked, c.frames = cutFrame(c.frames)
+	}
 }
 
 // Corrupt returns the error that says that the current item can't be

@@ -6,11 +6,11 @@ import (
 )
 
 const (
-	minMark  = 10 * time.Millisecond // between two marks
-	manyMark = 512                   // marks, before they are looked through for the first time
+	minMark  = 5 * time.Millisecond // between two marks
+	manyMark = 512                  // marks, before they are looked through for the first time
 )
 
-// Ages tell when an item was received: to ten milliseconds while it is in the
+// Ages tell when an item was received: to five milliseconds while it is in the
 // window; in the log, where that is more, to one percent of its age. They hold
 // marks, of which those of the log thin out as they grow old.
 type ages struct {

@@ -87,8 +87,10 @@ type Backlog[T any] struct {
 	faults faults
 	broken *DecodeError // the item behind the window can't be decoded, and must not be lost
 
-	ages   ages
-	stored time.Time // when the oldest item was stored, if it was found in the log
+	ages      ages
+	oldest    time.Time     // what Oldest has made of oldestAge
+	oldestAge time.Duration // the last time
+	stored    time.Time     // when the oldest item was stored, if it was found in the log
 }
 
 // New returns a backlog of what the log holds.
@@ -312,7 +314,11 @@ func (b *Backlog[T]) Oldest() time.Time {
 	case b.head < b.born:
 		return b.stored
 	}
-	return b.cfg.Start.Add(b.ages.of(b.head))
+
+	if age := b.ages.of(b.head); b.oldest.IsZero() || age != b.oldestAge {
+		b.oldest, b.oldestAge = b.cfg.Start.Add(age), age
+	}
+	return b.oldest
 }
 
 // Delivered returns the number of items delivered.

@@ -84,24 +84,41 @@ func (b *Backlog[T]) suffer(lost *spill.CorruptError) {
 // items of a window have consecutive numbers.
 func (b *Backlog[T]) decodeSome() {
 	for c := b.cursor; c.Left > 0 && b.wants(); c.Advance() {
-		v, err := b.decode(c)
-		if err != nil && b.window.len() > 0 {
+		err := b.decode(c)
+		if err == nil || b.window.len() > 0 {
 			return
 		}
-		if err != nil && b.cfg.Keep && !b.cfg.Skip && !errors.Is(err, errOrphan) {
+		if b.cfg.Keep && !b.cfg.Skip && !errors.Is(err, errOrphan) {
 			b.broken = &DecodeError{Seq: c.Seq, Path: c.Path, Offset: c.Offset, Err: err}
 			return
 		}
 
-		if err != nil {
-			b.head = c.Seq + 1
-			b.loseOne(c, err)
-			continue
+		b.head = c.Seq + 1
+		b.loseOne(c, err)
+	}
+}
+
+// decode moves items from the cursor to the window while it wants some. An error
+// is that of the cursor's current item.
+func (b *Backlog[T]) decode(c *spill.Cursor) (err error) {
+	defer catch(&err)
+	for ; c.Left > 0 && b.wants(); c.Advance() {
+		item, parked := c.Item()
+		var v T
+		if parked {
+			var ok bool
+			if v, ok = b.lot.take(c.Seq); !ok {
+				return errOrphan
+			}
+		} else if v, err = b.cfg.Codec.Decode(item); err != nil {
+			return err
 		}
+
 		b.window.push(v)
 		b.logged--
 		b.copied++
 	}
+	return nil
 }
 
 func (b *Backlog[T]) wants() bool {
@@ -134,32 +151,16 @@ func (b *Backlog[T]) loseOne(c *spill.Cursor, err error) {
 // of a process that has ended.
 var errOrphan = errors.New("it could not be encoded, and the process that held it has ended")
 
-// decode returns the cursor's current item.
-func (b *Backlog[T]) decode(c *spill.Cursor) (v T, err error) {
-	item, parked := c.Item()
-	if parked {
-		v, ok := b.lot.take(c.Seq)
-		if !ok {
-			return v, errOrphan
-		}
-		return v, nil
+// catch makes a panic of the codec an error.
+func catch(err *error) {
+	if r := recover(); r != nil {
+		*err = fmt.Errorf("the codec panicked: %v", r)
 	}
-
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("the codec panicked: %v", r)
-		}
-	}()
-	return b.cfg.Codec.Decode(item)
 }
 
 // encode appends the item's encoding to dst.
 func (b *Backlog[T]) encode(dst []byte, v T) (buf []byte, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("the codec panicked: %v", r)
-		}
-	}()
+	defer catch(&err)
 	buf, err = b.cfg.Codec.Append(dst, v)
 	moved := unsafe.SliceData(buf) != unsafe.SliceData(dst)
 	if err == nil && (len(buf) < len(dst) || moved && !bytes.HasPrefix(buf, dst)) {
