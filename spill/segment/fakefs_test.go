@@ -373,6 +373,11 @@ func (h *handle) ReadAt(b []byte, off int64) (int, error) {
 	return n, nil
 }
 
+func (h *handle) Size() (int64, error) {
+	size, _, err := h.Stat()
+	return size, err
+}
+
 func (h *handle) Stat() (int64, time.Time, error) {
 	err, _ := h.enter("stat")
 	defer h.m.leave()

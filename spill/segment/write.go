@@ -25,6 +25,7 @@ type writer struct {
 	limits limits // none once the log ends
 	acked  uint64 // items below are done
 	last   uint64 // number behind the last item ever stored
+	spare  int64  // so many bytes may be written without another look at the free space
 
 	version  byte   // of the segments to be made
 	recorded uint64 // no items below come back, not even after a power cut
@@ -41,6 +42,7 @@ type limits struct {
 
 // append adds the batches, each whole or not at all.
 func (w *writer) append(ctx context.Context, batches []*spill.Batch) (stored int, err error) {
+	w.spare = 0
 	for _, b := range batches {
 		if err := ctx.Err(); err != nil {
 			return stored, err
@@ -86,7 +88,7 @@ func (w *writer) checkActive() {
 	if a == nil {
 		return
 	}
-	size, _, err := a.f.Stat()
+	size, err := a.f.Size()
 	if err != nil || size == a.disk {
 		return // if it can't be told, the write fails or is sound
 	}
@@ -128,6 +130,7 @@ func (w *writer) write(b *spill.Batch) (bytes int64, err error) {
 
 		n, err := w.active.f.Write(chunk)
 		w.addBytes(w.active, int64(n))
+		w.spare -= int64(n)
 		w.usage.account.settle(endLen(w.active.version))
 		bytes += int64(n)
 		if err != nil {
@@ -147,18 +150,35 @@ func (w *writer) room(n int64) error {
 	if w.limits.max >= 0 && w.usage.bytes.Load()+n > w.limits.max {
 		return ErrMaxBytes
 	}
-	if w.limits.keepFree != 0 { // else the file system itself will say so
-		avail, total, err := w.dir.room()
-		if err != nil {
-			return err
-		}
-		if total > 0 && avail-n < w.limits.reserve(total) {
-			return ErrKeepFree
-		}
+	if err := w.leavesFree(n); err != nil {
+		return err
 	}
 	if !w.usage.account.claim(n) {
 		return ErrBudget
 	}
+	return nil
+}
+
+// unasked is how many bytes of one append may be written between two looks at
+// the free space. Others take of it too.
+const unasked = 256 << 10
+
+// leavesFree reports whether the file system still has its reserve when n more
+// bytes are written.
+func (w *writer) leavesFree(n int64) error {
+	if w.limits.keepFree == 0 || n <= w.spare { // without a limit the write itself will tell
+		return nil
+	}
+	avail, total, err := w.dir.room()
+	if err != nil || total == 0 {
+		return err
+	}
+
+	left := avail - w.limits.reserve(total)
+	if left < n {
+		return ErrKeepFree
+	}
+	w.spare = min(left/2, unasked)
 	return nil
 }
 
