@@ -87,7 +87,7 @@ func (l *Log) Memory() (all []weak.Pointer[byte]) {
 	if t := l.appender.tail; t != nil {
 		add(t.buf)
 	}
-	if !l.reading.active {
+	if l.reading.busy == 0 {
 		add(l.reading.r.buf)
 	}
 	return all

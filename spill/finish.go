@@ -76,7 +76,7 @@ func (l *Log) Finish(ctx context.Context) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.finishLocked(ctx)
-	l.writeLocked()
+	l.writer.callLocked()
 }
 
 func (l *Log) finishLocked(ctx context.Context) {
@@ -90,6 +90,7 @@ func (l *Log) finishLocked(ctx context.Context) {
 	l.ending = &ending{ctx: ctx, room: make(chan struct{}, 1), quiet: sync.Cond{L: &l.mu}}
 	l.writer.paused, l.writer.delay = false, 0
 	l.writer.pauses++
+	l.sendHomeLocked()
 }
 
 // Left says how a log has ended.
@@ -114,7 +115,7 @@ func (l *Log) Close(ctx context.Context, next uint64) Left {
 
 	l.mu.Lock()
 	l.ackLocked(next)
-	l.writeLocked()
+	l.writer.callLocked()
 	l.mu.Unlock()
 
 	done := make(chan error, 1)
@@ -160,7 +161,7 @@ func (l *Log) shut(next uint64) error {
 }
 
 func (l *Log) busyLocked() bool {
-	return l.cfg.Keep && len(l.mem) > 0 || l.packing.active > 0 || l.writer.active || l.reading.active
+	return l.cfg.Keep && len(l.mem) > 0 || l.packing.busy+l.writer.busy+l.reading.busy > 0
 }
 
 // giveUp gives back all memory.

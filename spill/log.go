@@ -84,6 +84,7 @@ type Log struct {
 	ending  *ending // not nil: nothing is read any more, all of mem is written
 
 	settle  bool // all of mem is to be written, though it is little
+	resting bool // the goroutines are to end when there is nothing to do
 	ticking bool // a tick is to come
 	used    bool // whether the log has been used since the last one
 
@@ -106,11 +107,15 @@ func Open(ctx context.Context, cfg Config) (*Log, Range, error) {
 	l := &Log{
 		cfg: cfg, tag: Checksum([]byte(cfg.Label)), store: cfg.Store,
 		acked: r.Next, read: r.Next, written: r.End, marks: cfg.marks(),
+		resting: true,
 	}
 	l.syncing.opened(r)
 	l.appender.end = r.End
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.reading.r = reader{store: l.store, tag: l.tag}
+	l.packing.init(l, maxPackers, l.packDueLocked, l.pack)
+	l.writer.init(l, 1, l.writeDueLocked, l.write)
+	l.reading.init(l, 1, l.readDueLocked, l.readAhead)
 	l.limited = cfg.Keep && l.store.Usage().Limit >= 0
 	l.writer.untrimmed = true // Open may not have been able to delete everything
 	return l, r, nil
@@ -230,8 +235,8 @@ func (l *Log) handOverLocked(p *pending) {
 	l.mem = append(l.mem, p)
 	l.pending.Add(int64(len(p.buf)))
 	l.dropLocked()
-	l.packLocked()
-	l.writeLocked()
+	l.packing.callLocked()
+	l.writer.callLocked()
 }
 
 // Next returns the oldest items from the number from on that have not been
@@ -331,7 +336,7 @@ func (l *Log) ackLocked(seq uint64) {
 	l.appender.done(seq)
 	l.dropLocked()
 	l.settledLocked()
-	l.writeLocked()
+	l.writer.callLocked()
 }
 
 // settledLocked notes that a log at rest has nothing left to write.
@@ -367,7 +372,7 @@ func (l *Log) forgetLocked(p *pending) {
 		l.wake()
 	}
 	l.unrefLocked(p)
-	l.packLocked()
+	l.packing.callLocked()
 }
 
 // unrefLocked gives a run's memory back once nobody uses it.
@@ -395,7 +400,7 @@ func (l *Log) giveBackLocked() {
 	} else {
 		putBuffer(c.load.buf)
 	}
-	c.frames = nil
+	c.item, c.frames = nil, nil
 }
 
 func (l *Log) wake() { poke(l.cfg.Wake) }
@@ -410,7 +415,7 @@ func poke(c chan<- struct{}) {
 // usedLocked notes that the log is in use, so that it is not at rest for a
 // while.
 func (l *Log) usedLocked() {
-	l.used = true
+	l.used, l.resting = true, false
 	if !l.ticking && l.ending == nil {
 		l.ticking = true
 		time.AfterFunc(restAfter, l.tick)
@@ -455,7 +460,7 @@ func (l *Log) Rest(from uint64) bool {
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.reading.active { // the store does not answer
+	if l.reading.busy > 0 { // the store does not answer
 		l.usedLocked()
 		return false
 	}
@@ -463,12 +468,21 @@ func (l *Log) Rest(from uint64) bool {
 	l.dropEmptyTailLocked()
 	l.unreadLocked(from)
 	l.used = false
+	l.resting = true
+	l.sendHomeLocked()
 	if idle {
 		return true
 	}
 	l.settle = len(l.mem) > 0
-	l.writeLocked()
+	l.writer.callLocked()
 	return true
+}
+
+// sendHomeLocked has the goroutines end that have nothing to do.
+func (l *Log) sendHomeLocked() {
+	l.packing.sendHomeLocked()
+	l.writer.sendHomeLocked()
+	l.reading.sendHomeLocked()
 }
 
 // dropEmptyTailLocked gives up the memory of a tail whose items are all done.

@@ -8,8 +8,8 @@ import (
 
 // A packingState is what a log knows of the runs that are packed.
 type packingState struct {
-	active int // goroutines that pack
-	plain  int // so many more runs are to be stored uncompressed
+	crew
+	plain int // so many more runs are to be stored uncompressed
 }
 
 // packers are held while a run is packed, so that all logs of the process
@@ -36,15 +36,6 @@ func withPacker(f func()) {
 	mu.Lock()
 	defer mu.Unlock()
 	f()
-}
-
-// packLocked starts a goroutine if the log has a run to be packed and not enough
-// of them.
-func (l *Log) packLocked() {
-	if l.packing.active < maxPackers && l.packDueLocked() {
-		l.packing.active++
-		l.goroutines.Go(l.pack)
-	}
 }
 
 // packDueLocked reports whether a run is to be packed: not while there are so
@@ -85,9 +76,7 @@ func (l *Log) pack() {
 func (l *Log) claim() *pending {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.packDueLocked() {
-		l.packing.active--
-		l.ending.progress()
+	if !l.packing.awaitLocked() {
 		return nil
 	}
 
@@ -96,7 +85,7 @@ func (l *Log) claim() *pending {
 			p.state = packing
 			p.users++
 			p.plain = p.single() && l.plainLocked()
-			l.packLocked() // another one
+			l.packing.callLocked() // another one
 			return p
 		}
 	}
@@ -108,7 +97,7 @@ func (l *Log) packed(p *pending) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p.state = packed
-	l.writeLocked()
+	l.writer.callLocked()
 	l.unrefLocked(p)
 }
 

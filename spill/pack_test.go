@@ -266,9 +266,9 @@ func TestFewPackersServeAllLogs(t *testing.T) {
 	for range 1000 {
 		runtime.Gosched()
 	}
-	for i := 0; goroutines() > spill.MaxPackers; i++ {
+	for i := 0; working() > spill.MaxPackers; i++ {
 		if i == 1000 {
-			t.Fatalf("%d goroutines wait for packers, want at most %d", goroutines(), spill.MaxPackers)
+			t.Fatalf("%d goroutines wait for packers, want at most %d", working(), spill.MaxPackers)
 		}
 		runtime.Gosched()
 	}

@@ -11,8 +11,8 @@ const readRetry = 100 * time.Millisecond
 // A readingState is what a log knows of its read-ahead. The reader belongs to
 // the goroutine while that runs, else to whoever holds the lock.
 type readingState struct {
+	crew
 	r      reader
-	active bool // the goroutine runs
 	paused bool // after an error
 	limit  int  // bytes to be read ahead; 0 until somebody asks
 	told   bool // the error has been logged
@@ -20,12 +20,8 @@ type readingState struct {
 
 // readLocked asks for that many bytes to be read ahead, one run at least.
 func (l *Log) readLocked(limit int) {
-	s := &l.reading
-	s.limit = limit
-	if !s.active && l.readDueLocked() {
-		s.active = true
-		l.goroutines.Go(l.readAhead)
-	}
+	l.reading.limit = limit
+	l.reading.callLocked()
 }
 
 // readDueLocked reports whether another run is to be read ahead.
@@ -63,9 +59,7 @@ func (l *Log) readOn() bool {
 	defer l.mu.Unlock()
 
 	s := &l.reading
-	s.active = l.readDueLocked()
-	if !s.active {
-		l.ending.progress()
+	if !s.awaitLocked() {
 		return false
 	}
 	if s.r.seq != l.read {

@@ -55,7 +55,7 @@ func (l *Log) SyncLater(acked uint64) {
 	l.ackLocked(acked)
 	s := &l.syncing
 	s.asked = coverage{end: max(s.asked.end, l.appender.end), acked: l.acked}
-	l.writeLocked()
+	l.writer.callLocked()
 }
 
 // Synced returns what the last sync has covered that has finished: the items

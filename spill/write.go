@@ -17,8 +17,8 @@ var ErrHung = errors.New("spill: the store does not answer")
 
 // A writerState is what a log knows of the goroutine that changes the store.
 type writerState struct {
-	active bool      // the goroutine runs
-	began  time.Time // when it has called the store; zero while it does not
+	crew
+	began time.Time // when it has called the store; zero while it does not
 
 	refusal error         // why the store refuses items; nil while it does not
 	paused  bool          // the store is not asked again for a while
@@ -30,14 +30,6 @@ type writerState struct {
 	trimmed    uint64 // the store has been told that the items below are done
 	untrimmed  bool   // it could not delete everything
 	trimPaused bool   // it is not asked again for a while
-}
-
-// writeLocked starts the goroutine if there is something for it to do.
-func (l *Log) writeLocked() {
-	if !l.writer.active && l.writeDueLocked() {
-		l.writer.active = true
-		l.goroutines.Go(l.write)
-	}
 }
 
 func (l *Log) writeDueLocked() bool {
@@ -79,9 +71,7 @@ func (l *Log) step() func() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	w := &l.writer
-	w.active = l.writeDueLocked()
-	if !w.active {
-		l.ending.progress()
+	if !w.awaitLocked() {
 		return nil
 	}
 
@@ -150,7 +140,7 @@ func (l *Log) afterLocked(d time.Duration, f func()) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		f()
-		l.writeLocked()
+		l.writer.callLocked()
 	})
 }
 
@@ -261,7 +251,7 @@ func (l *Log) Retry() {
 	defer l.mu.Unlock()
 	if l.ending == nil {
 		l.writer.paused, l.syncing.paused = false, false
-		l.writeLocked()
+		l.writer.callLocked()
 	}
 }
 
