@@ -4,6 +4,7 @@ package codec
 type decoder struct {
 	mode
 	err      error // the first; from then on there is no input
+	base     int   // as the encoder's
 	depth    int   // as the encoder's at the same byte
 	budget   int   // bytes of the input that no length has claimed yet
 	capsules int   // as the encoder's
@@ -29,7 +30,7 @@ func (d *decoder) fail(err error) []byte {
 
 // run sets the root value at p to what src encodes.
 func (d *decoder) run(root *node, src []byte, p ptr) error {
-	d.budget = len(src)
+	d.budget, d.depth = len(src), d.base
 	if root.linked {
 		var shape byte
 		if shape, src = d.byte(src); shape > shapeGraph {
@@ -41,7 +42,7 @@ func (d *decoder) run(root *node, src []byte, p ptr) error {
 	src = root.op.decode(d, src, p)
 	for len(d.later) > 0 && d.err == nil {
 		it := pop(&d.later)
-		d.depth = 0
+		d.depth = d.base
 		src = d.descend(it.node, src, it.at)
 	}
 	src = d.resolve(src)
@@ -52,7 +53,7 @@ func (d *decoder) run(root *node, src []byte, p ptr) error {
 	err := d.err
 	clear(d.later)
 	clear(d.types)
-	*d = decoder{mode: d.mode, capsules: d.capsules, later: d.later[:0], types: d.types[:0]}
+	*d = decoder{mode: d.mode, base: d.base, capsules: d.capsules, later: d.later[:0], types: d.types[:0]}
 	return err
 }
 

@@ -26,7 +26,7 @@ func Difference(found, want string) string {
 	if f != w || foundLines == nil || wantLines == nil {
 		return fmt.Sprintf("it was %s, is %s", f, w)
 	}
-	return difference(foundLines, wantLines, wantLines)
+	return difference(foundLines, wantLines, wantLines, false)
 }
 
 // parseLabel takes apart the label of one of For's codecs: its first line,
@@ -46,8 +46,9 @@ func parseLabel(s string) (head string, lines []line) {
 }
 
 // difference names the first difference between the lines found and those
-// wanted, which are shown. Those found may be hashes: then so are those wanted.
-func difference(found, want, shown []line) string {
+// wanted, which are shown. Where both are hashed, nobody knows what those found
+// were.
+func difference(found, want, shown []line, hashed bool) string {
 	i := 0
 	for i < len(found) && i < len(want) && found[i] == want[i] {
 		i++
@@ -55,30 +56,30 @@ func difference(found, want, shown []line) string {
 	has := func(lines []line, path string) bool {
 		return slices.ContainsFunc(lines, func(l line) bool { return l.path == path })
 	}
-	var was, is line
+	var was, is, show line
 	if i < len(found) {
 		was = found[i]
 	}
 	if i < len(want) {
-		is = want[i]
+		is, show = want[i], shown[i]
 	}
-	hashed := len(shown) > 0 && shown[0] != want[0]
 
+	gone := is.path == "" || was.path != "" && !has(want, was.path)
 	switch {
 	case was.path == cutMark || is.path == cutMark || was == is:
 		return "what differs is not listed: the layout in memory, or a field far down"
 	case was.path == is.path && hashed:
-		return fmt.Sprintf("field %q was something else, is %s", shown[i].path, shown[i].typ)
+		return fmt.Sprintf("field %q was something else, is %s", show.path, show.typ)
 	case was.path == is.path:
-		return fmt.Sprintf("field %q was %s, is %s", is.path, was.typ, is.typ)
-	case was.path != "" && !has(want, was.path) && hashed:
+		return fmt.Sprintf("field %q was %s, is %s", show.path, was.typ, show.typ)
+	case gone && hashed:
 		return fmt.Sprintf("a field is gone, which was number %d", i+1)
-	case was.path != "" && !has(want, was.path):
+	case gone:
 		return fmt.Sprintf("field %q, a %s, is gone", was.path, was.typ)
-	case is.path != "" && !has(found, is.path):
-		return fmt.Sprintf("field %q, a %s, is new", shown[i].path, shown[i].typ)
+	case !has(found, is.path):
+		return fmt.Sprintf("field %q, a %s, is new", show.path, show.typ)
 	}
-	return fmt.Sprintf("field %q has moved", shown[min(i, len(shown)-1)].path)
+	return fmt.Sprintf("field %q has moved", show.path)
 }
 
 // An outline stands for the shape of a registered type in the encoding of each
@@ -146,5 +147,5 @@ func (o outline) difference(encoded []byte) string {
 	for ; len(text) >= lineSize; text = text[lineSize:] {
 		was = append(was, line{string(text[:2]), string(text[2:lineSize])})
 	}
-	return difference(was, o.hashed, o.full)
+	return difference(was, o.hashed, o.full, true)
 }

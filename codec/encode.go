@@ -25,6 +25,7 @@ var errShared = errors.New("codec: internal error: a shared value in a tree")
 type encoder struct {
 	mode
 	err   error      // the first
+	base  int        // descents on the stack before the item, which is within another
 	depth int        // descents on the stack
 	later []deferred // pointers whose targets follow when all else is done
 	types []*dynamic // that this item has named already
@@ -62,6 +63,7 @@ func (e *encoder) fail(dst []byte, err error) []byte {
 // run appends the encoding of the root value at p.
 func (e *encoder) run(root *node, dst []byte, p ptr) ([]byte, error) {
 	start := len(dst)
+	e.depth = e.base
 	if root.linked {
 		dst = append(dst, shapeTree)
 	}
@@ -82,7 +84,7 @@ func (e *encoder) all(root *node, dst []byte, p ptr) []byte {
 	dst = root.op.encode(e, dst, p)
 	for len(e.later) > 0 && e.err == nil {
 		it := pop(&e.later)
-		e.depth = 0
+		e.depth = e.base
 		dst = e.descend(it.node, dst, it.at)
 	}
 	return dst
@@ -93,7 +95,7 @@ func (e *encoder) reset() {
 	clear(e.later)
 	clear(e.types)
 	e.seen.reset()
-	e.err, e.depth, e.later, e.types = nil, 0, e.later[:0], e.types[:0]
+	e.err, e.depth, e.later, e.types = nil, e.base, e.later[:0], e.types[:0]
 	e.graph, e.fixedPlace = nil, false
 }
 

@@ -71,12 +71,12 @@ func (e *encoder) appendDynamic(dst []byte, x any, p ptr) []byte {
 
 	data := dataWord(x)
 	switch {
-	case d.direct:
-		data = dataAt(p)
-	case d.copyFirst:
+	case d.copyFirst: // what stands in an interface is nobody's to change
 		v := reflect.New(d.typ)
 		v.Elem().Set(reflect.ValueOf(x))
 		data = v.UnsafePointer()
+	case d.direct:
+		data = dataAt(p)
 	}
 	was := e.enter(false)
 	if e.err == nil {

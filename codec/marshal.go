@@ -241,7 +241,7 @@ func (o *capsuleOp) encodePlan(e *encoder, dst []byte, p ptr) ([]byte, error) {
 	}
 	inner := capsuleEncoders.Get().(*encoder)
 	defer capsuleEncoders.Put(inner)
-	inner.mode, inner.capsules = e.mode, e.capsules+1
+	inner.mode, inner.base, inner.capsules = e.mode, e.depth, e.capsules+1
 
 	dst, err := inner.run(o.marshal.plan, dst, p)
 	e.blurred += inner.blurred
@@ -261,7 +261,7 @@ func (o *capsuleOp) decode(d *decoder, src []byte, p ptr) []byte {
 	}
 
 	b, rest := d.string(src)
-	inner := decoder{mode: d.mode, capsules: d.capsules + 1}
+	inner := decoder{mode: d.mode, base: d.depth, capsules: d.capsules + 1}
 	if err := inner.run(o.marshal.plan, b, p); err != nil {
 		return d.fail(err)
 	}

@@ -5,6 +5,7 @@ package codec_test
 import (
 	"context"
 	"crypto/x509"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -225,6 +227,89 @@ func TestWhatAMarshalerCannotReadBackIsNotEncoded(t *testing.T) {
 	})
 }
 
+// greedy takes what it marshals. In an interface it is its only pointer.
+type greedy struct{ h unique.Handle[string] }
+
+func (g *greedy) MarshalText() ([]byte, error) {
+	s := g.h.Value()
+	g.h = unique.Make("taken")
+	return []byte(s), nil
+}
+
+func (g *greedy) UnmarshalText(b []byte) error {
+	g.h = unique.Make(string(b))
+	return nil
+}
+
+type greedyBox struct{ V []any }
+
+func TestAMarshalerCannotChangeWhatStandsInAnInterface(t *testing.T) {
+	box := greedyBox{[]any{greedy{unique.Make("a")}}}
+	codec.Local[greedyBox]().Append(nil, box)
+	if got := box.V[0].(greedy).h.Value(); got != "a" {
+		t.Errorf("the sender's value is %q now", got)
+	}
+}
+
+// shell travels by its plan, as an item within the item, or not at all.
+type shell struct{ V any }
+
+func (shell) MarshalText() ([]byte, error)     { return nil, errors.New("it does not") }
+func (*shell) UnmarshalText(text []byte) error { return errors.New("it does not") }
+
+const nestDepth = 1000 // of each: slices and interfaces
+
+// nested returns so many of them, each deep within the other.
+func nested(n int) shell {
+	v := any("X")
+	for range n {
+		for range nestDepth / 2 {
+			v = []any{v}
+		}
+		v = shell{v}
+	}
+	return v.(shell)
+}
+
+// The stack is bounded by the depth of an item, those within it included.
+func TestDepthIsCountedAcrossItemsWithinItems(t *testing.T) {
+	c := codec.Local[shell]()
+	if got, ok := kept(t, c, nested(9)); !ok || !reflect.DeepEqual(got, nested(9)) {
+		t.Error("what is not too deep does not arrive")
+	}
+	if _, ok := kept(t, c, nested(30)); ok {
+		t.Error("what is too deep is encoded")
+	}
+}
+
+func TestHostileDepthAcrossItemsWithinItemsIsAnError(t *testing.T) {
+	c := codec.Local[shell]()
+	encoded := func(v shell) []byte {
+		b, err := c.Append(nil, v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	inner := func(b []byte) []byte { // behind the flag and the length
+		_, n := binary.Uvarint(b[1:])
+		return b[1+n:]
+	}
+	inNest := inner(encoded(shell{shell{"Y"}}))
+	header := inNest[1 : len(inNest)-len(encoded(shell{"Y"}))]
+	one := inner(encoded(nested(1)))
+	one = one[:len(one)-len("?\x01X")] // without its core
+
+	b := encoded(nested(1))
+	for n := 2; n <= 30; n++ {
+		in := slices.Concat(one, header, b)
+		b = append(binary.AppendUvarint([]byte{0}, uint64(len(in))), in...)
+		if _, err := c.Decode(b); (err != nil) != (n >= 10) {
+			t.Fatalf("%d items, of depth %d, in one another: %v", n, nestDepth, err)
+		}
+	}
+}
+
 // boxedMarshaler is carried by its plan, but for values whose type is not
 // known.
 type boxedMarshaler struct{ V any }
@@ -399,6 +484,8 @@ func TestADynamicTypeThatHasChangedIsAnErrorThatNamesTheDifference(t *testing.T)
 		{base{}, retyped{}, `field "B" was something else, is []byte`},
 		{base{}, longer{}, `field "C", a bool, is new`},
 		{longer{}, base{}, "a field is gone, which was number 3"},
+		{base{}, struct{}{}, "a field is gone, which was number 1"},
+		{struct{}{}, base{}, `field "A", a string, is new`},
 		{base{}, moved{}, `field "B" has moved`},
 		{inside{}, insideToo{}, `field "B" was something else, is struct { N uint8 }`},
 		{wide(reflect.TypeFor[int]()), wide(reflect.TypeFor[string]()), "what differs is not listed: the layout in memory, or a field far down"},
