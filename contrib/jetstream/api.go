@@ -179,6 +179,18 @@ func published(ctx context.Context, c *call) (uint64, error) {
 	return ack.Sequence, nil
 }
 
+// wrongLast reports whether a message was refused because the stream's last one
+// has another number, and which. That is what counts: a server whose files are
+// damaged may say something else where it is asked for its state.
+func wrongLast(err error) (last uint64, ok bool) {
+	e := (*jetstream.APIError)(nil)
+	if !errors.As(err, &e) || e.ErrorCode != codeWrongLast {
+		return 0, false
+	}
+	_, err = fmt.Sscanf(e.Description, "wrong last sequence: %d", &last)
+	return last, err == nil
+}
+
 // isCode reports whether the server has answered with one of these errors.
 func isCode(err error, codes ...jetstream.ErrorCode) bool {
 	e := (*jetstream.APIError)(nil)

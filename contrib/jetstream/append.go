@@ -130,6 +130,9 @@ func (s *store) land(ctx context.Context, f *flight, failed bool) error {
 		err = errCut // whatever that was
 	}
 	if err != nil {
+		if last, ok := wrongLast(err); ok {
+			s.told = last
+		}
 		if !isFull(err) || failed {
 			s.unsure = true
 			s.tries = append(s.tries, f.attempt)
@@ -191,7 +194,8 @@ func (s *store) resolve(ctx context.Context) error {
 		return err
 	}
 
-	end := i.State.LastSeq
+	end := max(i.State.LastSeq, s.told)
+	s.told = 0
 	if end < s.last {
 		// The server has lost what it had acknowledged, or it is one that does
 		// not know yet that it leads no more. The next message tells: it takes

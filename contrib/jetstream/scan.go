@@ -57,27 +57,46 @@ func (s *scan) takeIn(m jetstream.Msg, md *jetstream.MsgMetadata) error {
 // read goes on to the message with the number until, or to the last one if that
 // is 0. It reads no chunks, only headers.
 func (s *scan) read(ctx context.Context, st *store, until uint64) error {
-	i, err := st.api.info(ctx, st.cfg.StreamName, false)
-	if err != nil {
-		return err
-	}
-	if until == 0 && (i.State.Msgs == 0 || i.State.LastSeq <= s.last) {
-		return nil
+	toEnd := until == 0
+	if toEnd {
+		i, err := st.api.info(ctx, st.cfg.StreamName, false)
+		if err != nil || i.State.Msgs == 0 {
+			return err
+		}
+		until = i.State.LastSeq
 	}
 
-	for {
+	for s.last < until {
 		before := s.last
-		err := s.consume(ctx, st, until)
-		if err == nil || !passing(err) || ctx.Err() != nil || s.last == before {
+		err := s.consume(ctx, st, until, toEnd)
+		switch {
+		case err == nil || !passing(err) || ctx.Err() != nil:
+			return err
+		case s.last == before:
+			return s.passLost(ctx, st, until, err)
+		}
+	}
+	return nil
+}
+
+// passLost goes on to the message until if the server has lost all up to there:
+// a consumer does not tell. Else it returns err.
+func (s *scan) passLost(ctx context.Context, st *store, until uint64, err error) error {
+	for seq := s.last + 1; seq <= until; seq++ {
+		_, getErr := st.api.get(ctx, st.cfg.StreamName, "", seq)
+		if !errors.Is(getErr, errMissing) {
 			return err
 		}
 	}
+	s.last = until
+	return nil
 }
 
 // consume reads by way of an ordered consumer, until the connection is lost. The
-// server may keep that consumer on a replica that lags: only until, which is a
-// fence, tells for sure that all has been seen.
-func (s *scan) consume(ctx context.Context, st *store, until uint64) error {
+// server may keep that consumer on a replica that lags: only until, where it is
+// a fence, tells for sure that all has been seen. Toward the end of the stream a
+// consumer that has nothing more will do: the last messages may be deleted.
+func (s *scan) consume(ctx context.Context, st *store, until uint64, toEnd bool) error {
 	ctx, cancel := st.api.w.whileUp(ctx)
 	defer cancel()
 	it, err := library(ctx, st.api.w, func(within context.Context) (jetstream.MessagesContext, error) {
@@ -100,7 +119,7 @@ func (s *scan) consume(ctx context.Context, st *store, until uint64) error {
 		if err := s.takeIn(m, md); err != nil {
 			return err
 		}
-		if s.last >= until && (until > 0 || md.NumPending == 0) {
+		if s.last >= until || toEnd && md.NumPending == 0 {
 			return nil
 		}
 	}

@@ -40,6 +40,7 @@ type store struct {
 	sent       uint64 // messages so far
 	acked      atomic.Uint64
 	unsure     bool       // there may be more messages than last says
+	told       uint64     // by the refusal that made it so: the number of the stream's last message
 	tries      []attempt  // messages whose outcome is not known
 	parts      assembler  // of what has been stored
 	lifted     bool       // the limits are lifted
@@ -213,31 +214,36 @@ func refuse(p plan, label string, keep bool, stream string) error {
 // fence puts a message behind all others, so that a holder that was only slow
 // can't append any more: it expects another number.
 func (s *store) fence(ctx context.Context, label string, keep bool) error {
-	for {
-		i, err := s.api.info(ctx, s.cfg.StreamName, false)
-		if err != nil {
-			return err
-		}
-		last := i.State.LastSeq
+	i, err := s.api.info(ctx, s.cfg.StreamName, false)
+	if err != nil {
+		return err
+	}
 
+	last := i.State.LastSeq
+	for range maxFences {
 		s.sent++
 		h := header{fence: true, holder: s.holder, epoch: s.epoch, id: s.sent, last: true}
 		nh := s.natsHeader(h, last)
 		nh.Set(labelKey, label)
 		nh.Set(keepKey, strconv.FormatBool(keep))
-		seq, err := published(ctx, s.api.startPublish(ctx, s.stream.Subjects[0], nh, nil))
+		var seq uint64
+		seq, err = published(ctx, s.api.startPublish(ctx, s.stream.Subjects[0], nh, nil))
 		if err == nil {
 			s.last = seq
 			return nil
 		}
-		if !isCode(err, codeWrongLast, codeWrongLastBare) {
+
+		told, ok := wrongLast(err)
+		if !ok {
 			return err // if it has been stored it is one fence of many
 		}
-		if err := pause(ctx, time.Millisecond); err != nil {
-			return err
-		}
+		last = told
 	}
+	return err
 }
+
+// maxFences is how often somebody else may be faster.
+const maxFences = 100
 
 func (s *store) natsHeader(h header, expect uint64) nats.Header {
 	return nats.Header{
