@@ -25,6 +25,9 @@ type Budget struct {
 
 	mu      sync.Mutex
 	members []*account
+	taken   int64      // by all members
+	secured int64      // what each has taken, or is sure of if that is more
+	freed   bool       // what was refused might be granted now
 	refused []*account // that have been since they last got something, in that order
 }
 
@@ -49,6 +52,7 @@ func (b *Budget) Usage() (disk int64) {
 // budget's lock guards it.
 type account struct {
 	budget  *Budget
+	member  bool
 	used    int64 // by segments
 	claimed int64 // for what is about to be written
 	lifted  bool  // everything is granted
@@ -62,8 +66,11 @@ func (b *Budget) join(notify func()) *account {
 	if b == nil {
 		return nil
 	}
-	a := &account{budget: b, notify: notify}
-	b.change(func() { b.members = append(b.members, a) })
+	a := &account{budget: b, member: true, notify: notify}
+	b.change(func() {
+		b.members = append(b.members, a)
+		b.countLocked()
+	})
 	return a
 }
 
@@ -72,17 +79,43 @@ func (a *account) leave() {
 	if a == nil {
 		return
 	}
-	a.budget.change(func() {
+	b := a.budget
+	b.change(func() {
 		is := func(m *account) bool { return m == a }
-		a.budget.members = slices.DeleteFunc(a.budget.members, is)
-		a.budget.refused = slices.DeleteFunc(a.budget.refused, is)
+		a.member = false
+		b.members = slices.DeleteFunc(b.members, is)
+		b.refused = slices.DeleteFunc(b.refused, is)
+		b.countLocked()
 	})
+}
+
+// countLocked counts anew what is taken: with the members the part changes that
+// each is sure of.
+func (b *Budget) countLocked() {
+	sure := b.partLocked(2)
+	b.taken, b.secured, b.freed = 0, 0, true
+	for _, m := range b.members {
+		b.taken += m.used + m.claimed
+		b.secured += max(m.used+m.claimed, sure)
+	}
+}
+
+// setLocked sets what the store has used and claimed.
+func (a *account) setLocked(used, claimed int64) {
+	was, is := a.used+a.claimed, used+claimed
+	a.used, a.claimed = used, claimed
+	if b := a.budget; a.member {
+		sure := b.partLocked(2)
+		b.taken += is - was
+		b.secured += max(is, sure) - max(was, sure)
+		b.freed = b.freed || is < was
+	}
 }
 
 // add says that the segments have grown by n bytes, which may be negative.
 func (a *account) add(n int64) {
 	if a != nil {
-		a.budget.change(func() { a.used += n })
+		a.budget.change(func() { a.setLocked(a.used+n, a.claimed) })
 	}
 }
 
@@ -93,10 +126,10 @@ func (a *account) claim(n int64) (granted bool) {
 		return true
 	}
 	a.budget.change(func() {
-		a.claimed = 0
+		a.setLocked(a.used, 0)
 		granted = a.lifted || a.budget.grantsLocked(a, n)
 		if granted {
-			a.claimed = n
+			a.setLocked(a.used, n)
 			return
 		}
 
@@ -111,7 +144,7 @@ func (a *account) claim(n int64) (granted bool) {
 // settle gives back what was claimed and not used, but for n bytes.
 func (a *account) settle(n int64) {
 	if a != nil {
-		a.budget.change(func() { a.claimed = min(a.claimed, n) })
+		a.budget.change(func() { a.setLocked(a.used, min(a.claimed, n)) })
 	}
 }
 
@@ -138,13 +171,16 @@ func (b *Budget) change(f func()) {
 	b.mu.Lock()
 	f()
 	var granted []*account
-	b.refused = slices.DeleteFunc(b.refused, func(a *account) bool {
-		if !b.grantsLocked(a, a.want) {
-			return false
-		}
-		granted = append(granted, a)
-		return true
-	})
+	if b.freed {
+		b.freed = false
+		b.refused = slices.DeleteFunc(b.refused, func(a *account) bool {
+			if !b.grantsLocked(a, a.want) {
+				return false
+			}
+			granted = append(granted, a)
+			return true
+		})
+	}
 	b.mu.Unlock()
 
 	for _, a := range granted {
@@ -156,15 +192,7 @@ func (b *Budget) change(f func()) {
 // there, and not be what others are sure of, unless they are what it is sure of
 // itself.
 func (b *Budget) grantsLocked(a *account, n int64) bool {
-	sure := b.partLocked(2)
-	others, othersSure := int64(0), int64(0)
-	for _, m := range b.members {
-		if m != a {
-			others += m.used + m.claimed
-			othersSure += max(m.used+m.claimed, sure)
-		}
-	}
-
-	own := a.used + a.claimed + n
-	return own+others <= b.disk && (own <= sure || own+othersSure <= b.disk)
+	sure, own := b.partLocked(2), a.used+a.claimed
+	others, othersSecured := b.taken-own, b.secured-max(own, sure)
+	return own+n+others <= b.disk && (own+n <= sure || own+n+othersSecured <= b.disk)
 }

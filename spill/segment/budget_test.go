@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -206,4 +207,50 @@ func sizeOfSegments(t *testing.T, dir string) (bytes int64) {
 		bytes += fi.Size()
 	}
 	return bytes
+}
+
+// What a budget counts as it goes along is what there is.
+func TestABudgetsCountsAreExact(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	b := NewBudget(10_000)
+	var all []*account
+	for range 10_000 {
+		n := random.Int64N(2000)
+		switch op := random.IntN(6); {
+		case op == 0 && len(all) < 20:
+			all = append(all, b.join(func() {}))
+		case len(all) == 0:
+		case op == 1:
+			i := random.IntN(len(all))
+			all[i].leave()
+			all = slices.Delete(all, i, i+1)
+		case op == 2:
+			a := all[random.IntN(len(all))]
+			a.add(n - min(1000, a.used))
+		case op == 3:
+			all[random.IntN(len(all))].settle(n)
+		default:
+			all[random.IntN(len(all))].claim(n)
+		}
+
+		taken, secured := b.taken, b.secured
+		if b.countLocked(); taken != b.taken || secured != b.secured {
+			t.Fatalf("counted %d and %d, there are %d and %d", taken, secured, b.taken, b.secured)
+		}
+	}
+}
+
+// BenchmarkBudget is a claim while a thousand stores wait for what is taken.
+func BenchmarkBudget(b *testing.B) {
+	budget := NewBudget(1 << 20)
+	var all []*account
+	for range 1000 {
+		all = append(all, budget.join(func() {}))
+	}
+	for _, a := range all {
+		a.add(budget.disk / 1000)
+	}
+	for i := 0; b.Loop(); i++ {
+		all[i%1000].claim(64 << 10)
+	}
 }
