@@ -95,7 +95,8 @@ func PipeContext[T any](
 		return nil, err
 	}
 
-	l := &loop[T]{p: p, in: in, out: out, items: items, opts: cfg, clock: clock{start: cfg.start}}
+	l := &loop[T]{p: p, in: in, out: out, items: items, opts: cfg}
+	l.clock.Start = cfg.start
 	if cfg.syncEvery > 0 {
 		l.syncs = syncs.New(cfg.syncEvery, p.poke)
 	}
@@ -675,6 +676,68 @@ func receipt(of backlog.Undelivered, kept bool) error {
 		return nil
 	}
 	return &UndeliveredError{Items: of.Waiting, Unacked: of.Unacked, Kept: kept}
+}
+
+const (
+	closeGrace  = time.Second      // for the store, to delete the backlog
+	resumeGrace = 10 * time.Second // for the store, to make it durable
+)
+
+// end gives up everything, in order: what stands in in's buffer, the backlog,
+// out, the final count. It returns what Wait and Close return.
+func (l *loop[T]) end(cause error) (err, loss error) {
+	grace := closeGrace
+	if l.opts.resume {
+		grace = resumeGrace
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), grace)
+	defer cancel()
+
+	l.takeBuffered(ctx)
+	if l.p.acks != nil {
+		l.items.Ack(l.p.acks.End())
+	}
+	stopped := !l.items.Done() || !l.closed && l.p.state.Load() == closing
+	broken := l.items.Err()
+	l.syncs.Stop()
+	end := l.items.Close(ctx)
+	l.publish()
+	l.closeOut()
+
+	switch {
+	case l.outGone:
+		err = ErrOutClosed
+	case stopped && broken == nil:
+		err = errors.Join(ErrStopped, cause)
+	case errors.Is(broken, spill.ErrLocked): // another pump has taken over
+		err = errors.Join(ErrStopped, broken)
+	}
+	losses := errors.Join(l.items.Losses()...)
+	loss = errors.Join(decodeError(broken), receipt(end.Lost, false), end.Err, losses)
+	return errors.Join(err, loss, receipt(end.Kept, true)), loss
+}
+
+// takeBuffered receives what stands in in's buffer when the pump is stopped:
+// their senders count on it.
+func (l *loop[T]) takeBuffered(ctx context.Context) {
+	if l.in == nil {
+		return
+	}
+	l.items.Finish(ctx)
+	l.stop()
+
+	for range l.buffered {
+		select {
+		case v, ok := <-l.in:
+			if ok && !l.opts.resume {
+				l.items.Drop(1)
+			} else {
+				l.received(v, ok)
+			}
+		default: // somebody else has received it
+			return
+		}
+	}
 }
 
 // A DecodeError says that an item of a kept backlog is intact but can't be

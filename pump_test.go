@@ -27,11 +27,12 @@ var imports = map[string][]string{
 	"spill/storetest":  {"spill"},
 	"internal/backlog": {"codec", "spill"},
 	"internal/board":   nil,
+	"internal/clock":   nil,
 	"internal/papers":  nil,
 	"internal/acks":    nil,
 	"internal/syncs":   nil,
-	".": {"codec", "internal/acks", "internal/backlog", "internal/board", "internal/syncs", "spill",
-		"spill/segment"},
+	".": {"codec", "internal/acks", "internal/backlog", "internal/board", "internal/clock",
+		"internal/syncs", "spill", "spill/segment"},
 	"cmd/hopper": {".", "codec", "spill", "spill/segment"},
 }
 
