@@ -50,9 +50,9 @@ func (d *demo) newView(w io.Writer) *view {
 func (d *demo) show(std stdio, done <-chan struct{}) (interrupted bool) {
 	v := d.newView(std.out)
 	live := isTerminal(std.out) && isSmart()
-	fmt.Fprintf(v.w, "The same producer three times: %s items/s of %d bytes. "+
-		"Its consumer stalls for %.0f s.\n",
-		count(demoRate), demoBytes, (stallTo-stallFrom)*d.length.Seconds())
+	say(v.w, fmt.Sprintf("The same producer three times: %s items/s of %d bytes. "+
+		"Its consumer stalls for %.0f s.",
+		count(demoRate), demoBytes, (stallTo-stallFrom)*d.length.Seconds()))
 
 	tick := time.NewTicker(demoEvery)
 	defer tick.Stop()
@@ -81,11 +81,15 @@ func (d *demo) show(std stdio, done <-chan struct{}) (interrupted bool) {
 // look adds what is the case now to each curve.
 func (v *view) look() {
 	now := time.Now()
-	dt := now.Sub(v.last).Seconds()
+	dt := max(now.Sub(v.last), 1)
 	v.last = now
 	for i, l := range v.d.lanes {
 		sent := l.sent.Load()
-		v.rows[i][0].add(float64(sent-v.sent[i]) / max(dt, 1e-3))
+		if rate := &v.rows[i][0]; dt < demoEvery/2 && len(rate.values) > 0 { // too short to tell
+			rate.add(rate.values[len(rate.values)-1])
+		} else {
+			rate.add(float64(sent-v.sent[i]) / dt.Seconds())
+		}
 		v.sent[i] = sent
 
 		memory := l.memory()
@@ -197,6 +201,32 @@ func (c *curve) sampled(columns int) []float64 {
 		}
 	}
 	return values
+}
+
+// say writes a line of text, which breaks between words where a terminal has no
+// more room.
+func say(w io.Writer, text string) {
+	if isTerminal(w) {
+		text = wrap(text, terminalWidth(w))
+	}
+	fmt.Fprintln(w, text)
+}
+
+func wrap(text string, width int) string {
+	var lines strings.Builder
+	n := 0
+	for i, word := range strings.Split(text, " ") {
+		if n+1+len(word) > width && n > 0 {
+			lines.WriteByte('\n')
+			n = 0
+		} else if i > 0 {
+			lines.WriteByte(' ')
+			n++
+		}
+		lines.WriteString(word)
+		n += len(word)
+	}
+	return lines.String()
 }
 
 // fit cuts a line off where there is no more room.

@@ -123,6 +123,13 @@ func TestInATerminalTheDemoIsAPicture(t *testing.T) {
 					t.Errorf("no %s:\n%s", want, text)
 				}
 			}
+			if width >= 40 { // as broken between words as on a wide one
+				for _, want := range []string{"Its consumer", "none lost", "producer"} {
+					if words := strings.Join(strings.Fields(text), " "); !strings.Contains(words, want) {
+						t.Errorf("no %q:\n%s", want, text)
+					}
+				}
+			}
 			if strings.Count(text, "consumers") != 1 {
 				t.Errorf("the picture does not stay in its place:\n%s", text)
 			}
