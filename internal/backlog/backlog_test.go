@@ -308,3 +308,125 @@ func TestTheOldestItemHasTheTimeItWasReceivedOrStored(t *testing.T) {
 		return b
 	})
 }
+
+// The times of items in the window are exact, however many came before them.
+func TestTheOldestItemOfALongWindowHasTheTimeItWasReceived(t *testing.T) {
+	const n = 2000
+	bubble(t, func(t *testing.T) *Backlog[string] {
+		start := time.Now()
+		b := open(t, storetest.NewMemory(), func(c *Config[string]) { c.MaxMemory = 1 << 20; c.Start = start })
+		b.Push("x")
+		for range n { // it never gets empty
+			b.Push("x")
+			b.Pop()
+		}
+		for i := range n {
+			b.Tick(time.Duration(i+1) * minMark)
+			b.Push("x")
+		}
+
+		b.Pop()
+		for i := range n {
+			want := start.Add(time.Duration(i+1) * minMark)
+			if got := b.Oldest(); !got.Equal(want) {
+				t.Fatalf("item %d was received at %v, want %v", i, got.Sub(start), want.Sub(start))
+			}
+			b.Pop()
+		}
+		b.Close(t.Context())
+		return b
+	})
+}
+
+func TestWhatWaitsInMemoryIsCounted(t *testing.T) {
+	const place = 16 // bytes of a string's header
+	bubble(t, func(t *testing.T) *Backlog[string] {
+		b := open(t, storetest.NewMemory(), func(c *Config[string]) {
+			c.MaxMemory, c.MayPark = 400, true
+		})
+		pushAll(b, "12345", "12345", "12345") // the window may have 300
+		if got, want := b.unlogged(), int64(3*(5+place+maxPrefix)); got != want {
+			t.Errorf("they would take %d bytes in the log, want %d", got, want)
+		}
+
+		pushAll(b, strings.Repeat("x", 300), "refuse me")
+		parked := int64(len("refuse me") + place + placeBytes)
+		if got, want := b.Tally().MemoryBytes, 3*(5+place)+parked; got != want {
+			t.Errorf("%d bytes in memory, want %d", got, want)
+		}
+		if got, want := b.windowLimit(), min(300, 400-parked); got != want {
+			t.Errorf("the window may take %d bytes, want %d", got, want)
+		}
+
+		for b.Room() {
+			b.Push("refuse me")
+		}
+		if got := b.Tally().MemoryBytes; got < 400 || got-parked >= 400 {
+			t.Errorf("there is no room at %d bytes", got)
+		}
+		if got, want := b.windowLimit(), 400-b.lot.bytes; got != want {
+			t.Errorf("the window may take %d bytes, want %d", got, want)
+		}
+		take(b)
+		b.Close(t.Context())
+		return b
+	})
+}
+
+// There is no room from exactly MaxMemory on.
+func TestParkedItemsMayFillTheMemoryAndNoMore(t *testing.T) {
+	const each = int64(len("refuse") + 16 + placeBytes)
+	for _, test := range []struct {
+		memory int64
+		room   bool
+	}{{3 * each, false}, {3*each + 1, true}} {
+		bubble(t, func(t *testing.T) *Backlog[string] {
+			b := open(t, storetest.NewMemory(), func(c *Config[string]) { c.MaxMemory = test.memory })
+			b.Push(strings.Repeat("x", 1000)) // so that the window takes nothing
+			pushAll(b, "refuse", "refuse", "refuse")
+			if got := b.Room(); got != test.room {
+				t.Errorf("with %d bytes allowed and %d parked Room is %v", test.memory, b.lot.bytes, got)
+			}
+			take(b)
+			b.Close(t.Context())
+			return b
+		})
+	}
+}
+
+// What is acknowledged in time is never written, nor is what was found kept.
+func TestWhatIsDoneIsGivenBack(t *testing.T) {
+	bubble(t, func(t *testing.T) *Backlog[string] {
+		m := storetest.NewMemory()
+		b := open(t, m, func(c *Config[string]) { c.Acks, c.Journal = true, true })
+		item := strings.Repeat("x", 10_000)
+		for i := range 200 {
+			if !b.Journal(item) {
+				t.Fatal("it is parked")
+			}
+			b.Passed(1)
+			b.Ack(uint64(i + 1))
+			b.Settle()
+			synctest.Wait()
+		}
+		if u := b.log.Usage(); u.Bytes != 0 || m.Calls(storetest.Append) != 0 {
+			t.Errorf("%d bytes are stored, in %d calls", u.Bytes, m.Calls(storetest.Append))
+		}
+
+		for range 3 {
+			b.Push(item)
+		}
+		b.Close(t.Context())
+		b = open(t, m, nil)
+		if got := take(b); len(got) != 3 {
+			t.Errorf("%d items are found, want 3", len(got))
+		}
+		b.Settle()
+		synctest.Wait()
+		if u := b.log.Usage(); u.Bytes != 0 {
+			t.Errorf("%d bytes are left of what was found, when all is done", u.Bytes)
+		}
+		b.Close(t.Context())
+		return b
+	})
+}

@@ -217,7 +217,7 @@ func TestALotGivesItemsBackByNumber(t *testing.T) {
 	}
 }
 
-func TestAgesAreExactToTenMillisecondsInTheWindow(t *testing.T) {
+func TestAgesAreExactToFiveMillisecondsInTheWindow(t *testing.T) {
 	var a ages
 	times := make([]time.Duration, 5000)
 	for i := range times {
@@ -228,6 +228,61 @@ func TestAgesAreExactToTenMillisecondsInTheWindow(t *testing.T) {
 	for i, at := range times {
 		if early := at - a.of(uint64(i)); early < 0 || early >= minMark {
 			t.Fatalf("item %d is said to be received %v early", i, early)
+		}
+	}
+}
+
+func TestThereIsAMarkOnlySoOften(t *testing.T) {
+	var a ages
+	for i := range 1000 {
+		a.now = time.Duration(i) * time.Millisecond
+		a.received(uint64(i), 0)
+	}
+	if n := len(a.marks); n != 200 {
+		t.Errorf("%d marks in a second, want 200", n)
+	}
+}
+
+func TestMarksAreThinnedOutWhenTheyAreMany(t *testing.T) {
+	var a ages
+	for i := range manyMark - 1 {
+		a.now += minMark
+		a.received(uint64(i), 0)
+		if n := len(a.marks); n != i+1 {
+			t.Fatalf("%d marks of %d items", n, i+1)
+		}
+	}
+	a.now += minMark
+	a.received(manyMark, 0)
+	if n := len(a.marks); n >= manyMark || a.many != 2*n {
+		t.Errorf("%d marks are left, thinned out again at %d", n, a.many)
+	}
+}
+
+func TestAMarkGoesWhereItsNeighboursAreAHundredthOfTheirAgeApart(t *testing.T) {
+	for _, test := range []struct {
+		now    time.Duration
+		logged uint64
+		kept   int
+	}{
+		{101 * time.Second, 0, 2}, // the next one is 100 s old, and 1 s behind the one before
+		{101*time.Second - 100, 0, 3},
+		{101 * time.Second, 1, 2},
+		{101 * time.Second, 2, 3}, // it is in the window
+	} {
+		a := ages{now: test.now, marks: []mark{{0, 0}, {1, time.Second / 2}, {2, time.Second}}}
+		if a.thin(test.logged); len(a.marks) != test.kept {
+			t.Errorf("%v, from %d on in the log: %d marks are left, want %d",
+				test.now, test.logged, len(a.marks), test.kept)
+		}
+	}
+}
+
+func TestAgesThatAreClearedKeepALittleMemory(t *testing.T) {
+	for room, kept := range map[int]int{manyMark: manyMark, manyMark + 1: 0} {
+		a := ages{marks: make([]mark, 1, room)}
+		if a.clear(); cap(a.marks) != kept {
+			t.Errorf("of room for %d marks %d is kept, want %d", room, cap(a.marks), kept)
 		}
 	}
 }
