@@ -430,3 +430,194 @@ func TestWhatIsDoneIsGivenBack(t *testing.T) {
 		return b
 	})
 }
+
+// What is durable is known exactly: by its end, and by what is done of it.
+func TestASyncCoversWhatIsReceivedAndWhatIsDone(t *testing.T) {
+	bubble(t, func(t *testing.T) *Backlog[string] {
+		b := open(t, storetest.NewMemory(), func(c *Config[string]) { c.Acks, c.Journal = true, true })
+		expect := func(what string, done, stored, unsynced bool) {
+			t.Helper()
+			if b.Done() != done || b.Stored() != stored || b.Unsynced() != unsynced {
+				t.Errorf("%s: done %v, stored %v, unsynced %v; want %v, %v, %v", what,
+					b.Done(), b.Stored(), b.Unsynced(), done, stored, unsynced)
+			}
+		}
+		sync := func() {
+			t.Helper()
+			if b.Sync(); b.Synced() {
+				t.Error("synced at once")
+			}
+			if synctest.Wait(); !b.Synced() {
+				t.Error("not synced")
+			}
+		}
+		pass := func() {
+			b.Journal("x")
+			b.Passed(1)
+		}
+
+		expect("at the start", true, false, false)
+		pass()
+		b.Ack(1)
+		expect("acknowledged before it was stored", true, false, false)
+
+		pass()
+		pass()
+		expect("delivered", false, false, true)
+		sync()
+		expect("synced", false, true, false)
+		b.Ack(2)
+		expect("acknowledged", false, true, true)
+		sync()
+		expect("synced again", false, true, false)
+		pass()
+		expect("another delivered", false, true, true)
+		sync()
+		b.Ack(4)
+		expect("all acknowledged", true, true, true)
+		sync()
+
+		b.Push("waits")
+		if b.Done() {
+			t.Error("done, while an item waits")
+		}
+		b.Head()
+		b.Pop()
+		if b.Done() {
+			t.Error("done, while an item is not acknowledged")
+		}
+		b.Ack(5)
+		b.Close(t.Context())
+		return b
+	})
+}
+
+func TestALateSyncIsWhyNothingIsReceived(t *testing.T) {
+	bubble(t, func(t *testing.T) *Backlog[string] {
+		b := open(t, storetest.NewMemory(), func(c *Config[string]) { c.Journal = true })
+		b.Push("x")
+		for _, late := range []bool{true, false} {
+			b.Overdue(late)
+			if err := b.Refusal(); b.Room() == late || errors.Is(err, spill.ErrUnsynced) != late {
+				t.Errorf("late %v: room %v, %v", late, b.Room(), err)
+			}
+		}
+		b.Close(t.Context())
+		return b
+	})
+}
+
+func TestAFewItemsComeFromTheLogAtATime(t *testing.T) {
+	const place = 16 // bytes of a string's header
+	for _, test := range []struct {
+		memory int64
+		window int
+	}{{0, 1}, {10 * (1 + place), 10}, {10*(1+place) + 1, 11}, {1 << 20, burst}} {
+		bubble(t, func(t *testing.T) *Backlog[string] {
+			m := storetest.NewMemory()
+			b := open(t, m, nil)
+			for range 300 {
+				b.Push("x")
+			}
+			b.Close(t.Context())
+
+			b = open(t, m, func(c *Config[string]) { c.MaxMemory = test.memory })
+			for b.Head() == nil {
+				synctest.Wait()
+			}
+			if n := b.window.len(); n != test.window {
+				t.Errorf("with %d bytes of memory %d items are decoded, want %d", test.memory, n,
+					test.window)
+			}
+			if got := take(b); len(got) != 300 {
+				t.Errorf("%d items", len(got))
+			}
+			b.Close(t.Context())
+			return b
+		})
+	}
+}
+
+// A parked item may stand anywhere among those that are lost.
+func TestLossesGoAroundParkedItems(t *testing.T) {
+	for _, test := range []struct {
+		first, items uint64
+		lost         uint64
+		torn         string
+	}{
+		{0, 1, 1, "-"},
+		{0, 2, 1, "-"},
+		{0, 3, 1, "2+1"},
+		{0, 4, 1, "2+2"},
+		{1, 1, 0, "-"},
+		{1, 2, 0, "2+1"},
+		{2, 2, 2, "-"},
+	} {
+		bubble(t, func(t *testing.T) *Backlog[string] {
+			b := open(t, storetest.NewMemory(), nil)
+			pushAll(b, "a", "refuse", "b", "c")
+			b.suffer(&spill.CorruptError{First: test.first, Items: test.items, Err: errors.New("gone")})
+
+			torn := "-"
+			if b.torn != nil {
+				torn = fmt.Sprintf("%d+%d", b.torn.First, b.torn.Items)
+			}
+			if n := b.Tally().Lost; n != test.lost || torn != test.torn {
+				t.Errorf("%d+%d: %d are lost, and then %s; want %d and %s", test.first, test.items,
+					n, torn, test.lost, test.torn)
+			}
+			b.Close(t.Context())
+			return b
+		})
+	}
+}
+
+// The loss of a parked item is told once: by the stop that has lost it.
+func TestAParkedItemThatAStopHasLostIsPassedOver(t *testing.T) {
+	bubble(t, func(t *testing.T) *Backlog[string] {
+		m := storetest.NewMemory()
+		b := open(t, m, nil)
+		pushAll(b, "a", "refuse", "b")
+		if end := b.Close(t.Context()); end.Lost.Waiting != 1 {
+			t.Errorf("%+v", end)
+		}
+
+		b = open(t, m, nil)
+		if d := cmp.Diff([]string{"a", "b"}, take(b)); d != "" {
+			t.Errorf("items (-want +got):\n%s", d)
+		}
+		if n := len(b.Losses()); n > 0 || b.Tally().Lost != 1 {
+			t.Errorf("%d losses are told, %d counted", n, b.Tally().Lost)
+		}
+		b.Close(t.Context())
+		return b
+	})
+}
+
+func TestAnItemOfNoBytesIsEncoded(t *testing.T) {
+	bubble(t, func(t *testing.T) *Backlog[string] {
+		b := open(t, storetest.NewMemory(), nil)
+		b.Push("")
+		if got := b.Tally(); got.OnDisk != 1 {
+			t.Errorf("%+v, want it in the log", got)
+		}
+		take(b)
+		b.Close(t.Context())
+		return b
+	})
+}
+
+func TestAStopWithoutFaultsSaysNothing(t *testing.T) {
+	bubble(t, func(t *testing.T) *Backlog[string] {
+		var log strings.Builder
+		b := open(t, storetest.NewMemory(), func(c *Config[string]) {
+			c.Keep = false
+			c.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		})
+		pushAll(b, "a", "b")
+		if b.Close(t.Context()); log.Len() > 0 {
+			t.Errorf("logged: %s", &log)
+		}
+		return b
+	})
+}

@@ -107,6 +107,18 @@ func TestAnEmptyQueueKeepsNoMoreThanASmallBlock(t *testing.T) {
 	}
 }
 
+func TestAnEmptyQueueKeepsBlocksUpToThreeKilobytes(t *testing.T) {
+	const most = keptBytes / 8
+	for n, kept := range map[int]bool{most: true, most + 1: false} {
+		b := &block[uint64]{items: make([]uint64, 1, n)}
+		q := queue[uint64]{first: b, last: b, n: 1, spare: &block[uint64]{items: make([]uint64, 0, n)}}
+		if q.pop(); (q.last != nil) != kept || (q.spare != nil) != kept {
+			t.Errorf("of blocks of %d items it keeps the last %v, the spare one %v", n,
+				q.last != nil, q.spare != nil)
+		}
+	}
+}
+
 func TestBlocksGrowUpToSixteenKilobytes(t *testing.T) {
 	var q queue[[8]byte]
 	most := 0
@@ -143,6 +155,7 @@ func TestAWindowCountsWhatItHolds(t *testing.T) {
 
 func checkWindow[T any](t *testing.T, items []T, sizes []int64) {
 	w := newWindow[T](1 << 20)
+	told := w.size == nil || w.repeats // an item's size needs no place of its own
 	total := int64(0)
 	for i, v := range items {
 		if got := w.sizeOf(&v); got != sizes[i] {
@@ -153,6 +166,9 @@ func checkWindow[T any](t *testing.T, items []T, sizes []int64) {
 		}
 		if !w.pushWithin(total+sizes[i], v) {
 			t.Errorf("item %d does not fit into what it takes", i)
+		}
+		if (w.sizes.n == 0) != told {
+			t.Errorf("%d sizes are kept", w.sizes.n)
 		}
 		if total += sizes[i]; w.bytes != total || w.len() != i+1 {
 			t.Errorf("%d items take %d bytes, want %d and %d", w.len(), w.bytes, i+1, total)
@@ -352,6 +368,54 @@ func TestEachKindOfFaultIsLoggedOnce(t *testing.T) {
 		}
 		if n := strings.Count(log.String(), test.level); n != maxFaults {
 			t.Errorf("keep %v: %d lines, want %d", test.keep, n, maxFaults)
+		}
+	}
+}
+
+func TestALedgerKnowsTheItemsOfItsDeliveries(t *testing.T) {
+	var l ledger
+	l.delivered(0, 10)
+	l.delivered(1, 11)
+	l.delivered(2, 20) // those between are lost
+	for i, want := range []uint64{11, 12, 21} {
+		if got := l.acknowledge(uint64(i + 1)); got != want {
+			t.Errorf("the item of delivery %d is done, and those below %d; want %d", i, got, want)
+		}
+	}
+	if len(l.runs) != 1 {
+		t.Errorf("%d runs are left, want 1", len(l.runs))
+	}
+}
+
+func TestALotKnowsWhatIsDeliveredAndNotDone(t *testing.T) {
+	var l lot[string]
+	sizeOf := func(v *string) int64 { return int64(len(*v)) }
+	for _, seq := range []uint64{3, 5} {
+		l.park(seq, "x", sizeOf, errors.New("no"))
+		l.take(seq)
+	}
+	for head, want := range []int{3: 0, 4: 1, 5: 1, 6: 2} {
+		if got := l.delivered(uint64(head)); got != want {
+			t.Errorf("below %d: %d, want %d", head, got, want)
+		}
+	}
+}
+
+func TestTheYoungestItemsAreTheLikelierToBeLost(t *testing.T) {
+	all := Undelivered{Waiting: 10, Unacked: 5}
+	for _, test := range []struct {
+		of   Undelivered
+		more uint64
+		want Undelivered
+	}{
+		{Undelivered{0, 0}, 3, Undelivered{3, 0}},
+		{Undelivered{4, 1}, 6, Undelivered{10, 1}},
+		{Undelivered{4, 1}, 7, Undelivered{10, 2}},
+		{Undelivered{4, 3}, 9, Undelivered{10, 5}},
+		{Undelivered{4, 1}, 100, Undelivered{10, 5}},
+	} {
+		if got := test.of.plus(test.more, all); got != test.want {
+			t.Errorf("%+v and %d more: %+v, want %+v", test.of, test.more, got, test.want)
 		}
 	}
 }
