@@ -621,3 +621,16 @@ func TestAStopWithoutFaultsSaysNothing(t *testing.T) {
 		return b
 	})
 }
+
+// The marks that tell the items' ages take part of the window's memory.
+func TestManyMarksTakeOfTheWindow(t *testing.T) {
+	bubble(t, func(t *testing.T) *Backlog[string] {
+		b := open(t, storetest.NewMemory(), func(c *Config[string]) { c.MaxMemory = 100_000 })
+		b.ages.marks = make([]mark, 1000)
+		if got, want := b.windowLimit(), int64(100_000-(1000*16-1<<10)); got != want {
+			t.Errorf("the window may take %d bytes, want %d", got, want)
+		}
+		b.Close(t.Context())
+		return b
+	})
+}
