@@ -594,6 +594,30 @@ func TestAParkedItemThatAStopHasLostIsPassedOver(t *testing.T) {
 	})
 }
 
+// Nobody has told of the loss of an item that was parked when a process crashed.
+func TestAParkedItemThatACrashHasLostIsALoss(t *testing.T) {
+	bubble(t, func(t *testing.T) *Backlog[string] {
+		m := storetest.NewMemory()
+		old := open(t, m, nil)
+		pushAll(old, "a", "refuse", "b")
+		time.Sleep(3 * time.Second)
+		old.Rest() // all is written
+		synctest.Wait()
+		m.Crash()
+
+		b := open(t, m, nil)
+		if d := cmp.Diff([]string{"a", "b"}, take(b)); d != "" {
+			t.Errorf("items (-want +got):\n%s", d)
+		}
+		if n := len(b.Losses()); n != 1 || b.Tally().Lost != 1 {
+			t.Errorf("%d losses are told, %d counted, want 1", n, b.Tally().Lost)
+		}
+		b.Close(t.Context())
+		old.Close(t.Context()) // its goroutines end
+		return b
+	})
+}
+
 func TestAnItemOfNoBytesIsEncoded(t *testing.T) {
 	bubble(t, func(t *testing.T) *Backlog[string] {
 		b := open(t, storetest.NewMemory(), nil)
