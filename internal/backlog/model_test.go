@@ -188,6 +188,7 @@ func (m *model) sync(arg byte) {
 	if !m.journal || m.b.Err() != nil {
 		return
 	}
+	m.b.Settle() // as the pump does before it looks
 	m.syncing = m.moment()
 	if m.b.Unsynced() {
 		m.b.Sync()
@@ -307,11 +308,17 @@ func (m *model) passOver(got []byte) {
 		}
 		m.lost++
 		m.done(numberOf(m.want[0]))
-		if m.acks && m.undone() > 0 {
-			m.unacked = append(m.unacked, m.want[0])
-			m.missed[numberOf(m.want[0])] = true
-		}
+		m.lostBehind(m.want[0])
 		m.want = m.want[1:]
+	}
+}
+
+// lostBehind notes an item that is lost: it is not done before those in front of
+// it are.
+func (m *model) lostBehind(item []byte) {
+	if m.acks && m.undone() > 0 {
+		m.unacked = append(m.unacked, item)
+		m.missed[numberOf(item)] = true
 	}
 }
 
@@ -377,7 +384,10 @@ func (m *model) damage(arg byte) {
 
 // stop closes the backlog. Where no write fails nothing is lost but parked items.
 func (m *model) stop(sound bool) (kept uint64) {
-	m.want = m.want[m.b.Tally().Lost-m.lost:] // that were lost and not asked for since
+	for range m.b.Tally().Lost - m.lost { // that were lost and not asked for since
+		m.lostBehind(m.want[0])
+		m.want = m.want[1:]
+	}
 	all := Undelivered{m.b.Len(), m.b.Unacked()}
 	broken := m.b.Err() != nil
 	end := m.b.Close(context.Background())
