@@ -17,6 +17,7 @@ import (
 // Error codes of the server (server/errors.json) that the client library does
 // not name, or not for what they are used here.
 const (
+	codeNoPeers       = 10005 // too few servers for the replicas: some may not be up yet
 	codeNoResources   = 10023
 	codeNoMemory      = 10028
 	codeNoMessage     = 10037
@@ -215,6 +216,9 @@ func explain(err error) error {
 	switch {
 	case isFull(err):
 		return fmt.Errorf("%w: the server's: %w", spill.ErrFull, err)
+	case isCode(err, codeNoPeers):
+		return fmt.Errorf("jetstream: too few of the cluster's servers are up for so many replicas: "+
+			"start them, or set Config.Replicas to less: %w", err)
 	case isCode(err, jetstream.JSErrCodeStreamNotFound):
 		return fmt.Errorf("jetstream: the stream is gone: it was deleted, or a server that kept it "+
 			"in memory has been restarted: start the pipe again: %w", err)

@@ -3,7 +3,6 @@ package jetstream_test
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/url"
 	"strings"
 	"testing"
@@ -16,57 +15,63 @@ import (
 	"example.com/hopper/contrib/jetstream"
 )
 
-// A cluster is three servers in this process.
+// A cluster is three servers in this process. Clients reach them, and they one
+// another, through proxies.
 type cluster struct {
-	t       testing.TB
-	opts    [3]*server.Options
-	servers [3]*server.Server
-	links   [3][3]*proxy // through which the first reaches the second
+	t     testing.TB
+	hosts [3]*host
+	links [3][3]*proxy // through which the first reaches the second
 }
 
-// startCluster starts three servers whose routes to one another run through
-// proxies.
+// startCluster starts three servers.
 func startCluster(t testing.TB) *cluster {
 	t.Helper()
-	c := &cluster{t: t}
-	nowhere := newProxy(t, "127.0.0.1:1")
-	nowhere.set(true, false)
-	for i := range c.opts {
-		o := onPort(t)
-		o.ServerName = fmt.Sprintf("server-%d", i)
-		o.Cluster = server.ClusterOpts{
-			Name: "hopper", Host: "127.0.0.1", Port: freePort(t), PoolSize: -1,
-			Advertise: nowhere.ln.Addr().String(), // so that there are no routes but those below
-		}
-		c.opts[i] = o
-	}
-
-	for i, o := range c.opts {
-		for k, to := range c.opts {
-			if i != k {
-				c.links[i][k] = newProxy(t, fmt.Sprintf("127.0.0.1:%d", to.Cluster.Port))
-				o.Routes = append(o.Routes, must[*url.URL](t)(
-					url.Parse("nats-route://"+c.links[i][k].ln.Addr().String())))
-			}
-		}
-	}
-	for i, o := range c.opts {
-		s := must[*server.Server](t)(server.NewServer(o))
-		s.Start()
-		c.servers[i] = s
-	}
-	t.Cleanup(c.stop)
-	for i, s := range c.servers {
-		until(t, "the server listens", func() bool { return s.ReadyForConnections(time.Second) })
-		c.opts[i].Port = portOf(s)
+	c := newCluster(t)
+	for i := range c.hosts {
+		c.start(i)
 	}
 	c.settled()
 	return c
 }
 
+// newCluster returns a cluster whose servers have yet to be started.
+func newCluster(t testing.TB) *cluster {
+	t.Helper()
+	c := &cluster{t: t}
+	nowhere := newProxy(t, "").ln.Addr().String()
+	for i := range c.hosts {
+		o := onPort(t)
+		o.ServerName = fmt.Sprintf("server-%d", i)
+		o.Cluster = server.ClusterOpts{
+			Name: "hopper", Host: "127.0.0.1", Port: server.RANDOM_PORT, PoolSize: -1,
+			Advertise: nowhere, // so that there are no routes but those below
+		}
+		c.hosts[i] = &host{t: t, opts: o, front: newProxy(t, "")}
+		for k := range c.hosts {
+			if i != k {
+				p := newProxy(t, "")
+				c.links[i][k] = p
+				o.Routes = append(o.Routes, &url.URL{Scheme: "nats-route", Host: p.ln.Addr().String()})
+			}
+		}
+	}
+	t.Cleanup(c.stop)
+	return c
+}
+
+func (c *cluster) start(i int) {
+	c.t.Helper()
+	c.hosts[i].start()
+	for k := range c.hosts {
+		if k != i {
+			c.links[k][i].leadTo(c.hosts[i].s.ClusterAddr().String())
+		}
+	}
+}
+
 // isolate cuts a server off from the other two, or no longer.
 func (c *cluster) isolate(i int, on bool) {
-	for k := range c.servers {
+	for k := range c.hosts {
 		if k != i {
 			c.links[i][k].set(on, false)
 			c.links[k][i].set(on, false)
@@ -74,48 +79,59 @@ func (c *cluster) isolate(i int, on bool) {
 	}
 }
 
-// freePort returns a port that nobody listens on. A server can't tell its own
-// before it has started.
-func freePort(t testing.TB) int {
-	ln := must[net.Listener](t)(net.Listen("tcp", "127.0.0.1:0"))
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).Port
-}
-
 func (c *cluster) stop() {
-	for _, s := range c.servers {
-		stopServer(s)
+	for _, h := range c.up() {
+		h.stop()
 	}
 }
 
-// settled waits until the cluster has a leader and all servers know it.
+// up returns those whose servers have been started.
+func (c *cluster) up() (all []*host) {
+	for _, h := range c.hosts {
+		if h.s != nil {
+			all = append(all, h)
+		}
+	}
+	return all
+}
+
+// settled waits until those servers that have been started have a leader, which
+// has heard from them all, and know it.
 func (c *cluster) settled() {
 	c.t.Helper()
+	all := c.up()
 	until(c.t, "the cluster has a leader", func() bool {
-		for _, s := range c.servers {
+		known := 0
+		for _, h := range all {
+			s := h.s
 			if !s.ReadyForConnections(time.Second) || !s.JetStreamIsCurrent() {
 				return false
 			}
+			if s.JetStreamIsLeader() {
+				known = len(s.JetStreamClusterPeers())
+			}
 		}
-		return c.leader() >= 0
+		return known == len(all)
 	})
-}
-
-func (c *cluster) leader() int {
-	for i, s := range c.servers {
-		if s.JetStreamIsLeader() {
-			return i
-		}
-	}
-	return -1
 }
 
 func (c *cluster) url() string {
 	var all []string
-	for _, s := range c.servers {
-		all = append(all, s.ClientURL())
+	for _, h := range c.up() {
+		all = append(all, h.url())
 	}
 	return strings.Join(all, ",")
+}
+
+// create makes a stream, once all servers can be placed on.
+func (c *cluster) create(js njs.JetStream, cfg njs.StreamConfig) {
+	c.t.Helper()
+	last := error(nil)
+	defer func() { c.t.Log("the last answer:", last) }()
+	until(c.t, "the stream is made", func() bool {
+		_, last = js.CreateOrUpdateStream(c.t.Context(), cfg)
+		return last == nil
+	})
 }
 
 // streamLeader returns which server leads the stream.
@@ -152,17 +168,15 @@ func (c *cluster) chooses(js njs.JetStream, former int) {
 			return false
 		}
 		lead := st.CachedInfo().Cluster.Leader
-		return lead != "" && lead != c.opts[former].ServerName
+		return lead != "" && lead != c.hosts[former].opts.ServerName
 	})
 }
 
 func (c *cluster) restart(i int, meanwhile func()) {
 	c.t.Helper()
-	stopServer(c.servers[i])
+	c.hosts[i].stop()
 	meanwhile()
-	s := must[*server.Server](c.t)(server.NewServer(c.opts[i]))
-	s.Start()
-	c.servers[i] = s
+	c.start(i)
 	c.settled()
 }
 
@@ -188,7 +202,7 @@ func TestACluster(t *testing.T) {
 		}
 
 		// One after the other is restarted.
-		for i := range c.servers {
+		for i := range c.hosts {
 			c.streamLeader(js)
 			c.restart(i, func() { l.send(200) })
 			l.sendAll(200)
@@ -210,6 +224,38 @@ func (l *line) sendAll(n int) {
 	}
 }
 
+// A cluster of which too few servers are up for the replicas is waited for.
+func TestAClusterMayStartOneByOne(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	c.start(0)
+	c.start(1)
+	c.settled()
+	js := connect(t, c.url())
+	cfg := jetstream.Config{Replicas: 3, Lease: 10 * time.Second}
+
+	impatient := cfg
+	impatient.Wait = -1
+	_, err := newStore(t, js, impatient).Open(t.Context(), label, true)
+	if err == nil || !strings.Contains(err.Error(), "Config.Replicas") {
+		t.Fatalf("Open with two servers for three replicas: %v, want an error that says so", err)
+	}
+
+	s := newStore(t, js, cfg)
+	opened := make(chan error, 1)
+	go func() {
+		_, err := s.Open(t.Context(), label, true)
+		opened <- err
+	}()
+	c.start(2)
+	if err := <-opened; err != nil {
+		t.Fatalf("Open while the third server starts: %v", err)
+	}
+	if err := s.Close(t.Context(), false, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestAPartition cuts the stream's leader off from the two others: with the
 // client on its side, so that nothing goes on until it is healed, or on the
 // other.
@@ -221,20 +267,20 @@ func TestAPartition(t *testing.T) {
 			outside := connect(t, c.url())
 			cfg := good(streamName)
 			cfg.Replicas = 3
-			must[njs.Stream](t)(outside.CreateStream(t.Context(), cfg))
+			c.create(outside, cfg)
 			lead := c.streamLeader(outside)
 			home := lead
 			if side == "the other side" {
 				home = (lead + 1) % 3
 			}
 
-			js := connect(t, c.servers[home].ClientURL(), nats.IgnoreDiscoveredServers())
+			js := connect(t, c.hosts[home].url(), nats.IgnoreDiscoveredServers())
 			l := startLine(t, js, jetstream.Config{Replicas: 3, Lease: 10 * time.Second})
 			l.sendAll(1000)
 			l.take(200)
 			c.isolate(lead, true)
 			l.send(1000)
-			other := connect(t, c.servers[(lead+1)%3].ClientURL(), nats.IgnoreDiscoveredServers())
+			other := connect(t, c.hosts[(lead+1)%3].url(), nats.IgnoreDiscoveredServers())
 			c.chooses(other, lead)
 			if home != lead { // it goes on
 				l.sendAll(1000)

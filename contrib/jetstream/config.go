@@ -53,8 +53,9 @@ type Config struct {
 	// heard of. 0 means DefaultLease. It is renewed three times as often.
 	Lease time.Duration
 
-	// Wait is how long Open waits for a server that does not answer. 0 means
-	// DefaultWait, less than 0 that Open fails at the first error.
+	// Wait is how long Open waits for a server that does not answer, and for as
+	// many servers as Replicas asks for. 0 means DefaultWait, less than 0 that
+	// Open fails at the first error.
 	Wait time.Duration
 
 	// Logger gets what no error can say. Nil: nobody does.

@@ -270,17 +270,15 @@ func TestAStopDoesNotWaitForAServerThatStaysAway(t *testing.T) {
 // A server that is stopped and started anew.
 func TestTheServerMayBeRestarted(t *testing.T) {
 	t.Parallel()
-	opts := onPort(t)
-	s := startServer(t, opts)
-	opts.Port = portOf(s)
-	js := connect(t, s.ClientURL())
+	h := newHost(t)
+	js := connect(t, h.url())
 	l := startLine(t, js, jetstream.Config{})
 	for range 3 {
 		l.send(2000)
 		l.take(700)
-		stopServer(s)
+		h.stop()
 		l.send(200)
-		s = startServer(t, opts)
+		h.start()
 	}
 	l.send(1000)
 	l.drain()

@@ -1,6 +1,7 @@
 package jetstream_test
 
 import (
+	"errors"
 	"math/rand/v2"
 	"net"
 	"sync"
@@ -15,16 +16,16 @@ import (
 
 // A proxy stands between clients and a server. It can cut and delay.
 type proxy struct {
-	ln     net.Listener
-	target string
-	rough  bool // connections are cut often, and delayed
+	ln    net.Listener
+	rough bool // connections are cut often, and delayed
 
-	mu    sync.Mutex
-	cond  sync.Cond
-	conns map[net.Conn]bool
-	away  bool // nobody gets through
-	hung  bool // what has got through gets no answer
-	done  sync.WaitGroup
+	mu     sync.Mutex
+	cond   sync.Cond
+	target string // "": there is none yet
+	conns  map[net.Conn]bool
+	away   bool // nobody gets through
+	hung   bool // what has got through gets no answer
+	done   sync.WaitGroup
 }
 
 func newProxy(t testing.TB, target string) *proxy {
@@ -64,6 +65,23 @@ func (p *proxy) set(away, hung bool) {
 	}
 }
 
+// leadTo says where connections lead from now on.
+func (p *proxy) leadTo(target string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.target = target
+}
+
+func (p *proxy) dial() (net.Conn, error) {
+	p.mu.Lock()
+	target := p.target
+	p.mu.Unlock()
+	if target == "" {
+		return nil, errors.New("no server has been started yet")
+	}
+	return net.Dial("tcp", target)
+}
+
 func (p *proxy) accept() {
 	for {
 		c, err := p.ln.Accept()
@@ -76,7 +94,7 @@ func (p *proxy) accept() {
 
 func (p *proxy) serve(c net.Conn) {
 	defer c.Close()
-	s, err := net.Dial("tcp", p.target)
+	s, err := p.dial()
 	if err != nil {
 		return
 	}

@@ -38,10 +38,8 @@ func TestABitThatFlipsInTheServersFilesIsReportedExactly(t *testing.T) {
 // testRot returns 1 if the flip has cost items.
 func testRot(t *testing.T, place float64, closed bool) int {
 	const n, size = 60, 3000
-	opts := onPort(t)
-	srv := startServer(t, opts)
-	opts.Port = portOf(srv)
-	js := connect(t, srv.ClientURL())
+	h := newHost(t)
+	js := connect(t, h.url())
 	defer js.Conn().Close()
 	s := newStore(t, js, jetstream.Config{Lease: time.Minute})
 	open(t, s)
@@ -54,10 +52,10 @@ func testRot(t *testing.T, place float64, closed bool) int {
 		}
 	}
 
-	stopServer(srv)
-	flipIn(t, opts.StoreDir, place)
-	srv = startServer(t, opts)
-	defer stopServer(srv)
+	h.stop()
+	flipIn(t, h.opts.StoreDir, place)
+	h.start()
+	defer h.stop()
 	if closed {
 		until(t, "the client is connected anew", func() bool {
 			return js.Conn().Stats().Reconnects > 0 && js.Conn().IsConnected()

@@ -46,6 +46,35 @@ func onPort(t testing.TB) *server.Options {
 	}
 }
 
+// A host runs one server at a time, which is reached at one address whichever
+// port it has: one that is closed for a moment may be another's.
+type host struct {
+	t     testing.TB
+	opts  *server.Options
+	s     *server.Server
+	front *proxy
+}
+
+func newHost(t testing.TB) *host {
+	t.Helper()
+	h := &host{t: t, opts: onPort(t), front: newProxy(t, "")}
+	h.start()
+	t.Cleanup(h.stop)
+	return h
+}
+
+func (h *host) url() string { return h.front.url() }
+
+func (h *host) start() {
+	h.t.Helper()
+	h.s = must[*server.Server](h.t)(server.NewServer(h.opts))
+	h.s.Start()
+	until(h.t, "the server listens", func() bool { return h.s.ReadyForConnections(time.Second) })
+	h.front.leadTo(h.s.Addr().String())
+}
+
+func (h *host) stop() { stopServer(h.s) }
+
 // connect returns a JetStream of a connection of its own.
 func connect(t testing.TB, url string, opts ...nats.Option) njs.JetStream {
 	t.Helper()
@@ -228,9 +257,6 @@ func items(m *njs.RawStreamMsg) (first, end uint64, ok bool) {
 	_, err := fmt.Sscan(m.Header.Get("Hopper"), &version, &kind, &holder, &epoch, &id, &first, &end)
 	return first, end, err == nil && kind == "chunks"
 }
-
-// portOf returns the port that a server listens on.
-func portOf(s *server.Server) int { return s.Addr().(*net.TCPAddr).Port }
 
 // testLogger logs what a pipe has to say.
 func testLogger(t testing.TB) *slog.Logger {

@@ -118,12 +118,13 @@ func (s *store) Open(ctx context.Context, label string, keep bool) (spill.Range,
 const openPause = 100 * time.Millisecond
 
 // passing reports whether it makes sense to try again: the server may only be
-// away, or choosing a leader.
+// away, or choosing a leader, or be one of a cluster that is still starting.
 func passing(err error) bool {
 	e := (*jetstream.APIError)(nil)
 	switch {
 	case errors.As(err, &e):
-		return e.Code >= 500 && !isFull(err) || isCode(err, codeWrongLast, codeWrongLastBare)
+		return e.Code >= 500 && !isFull(err) ||
+			isCode(err, codeWrongLast, codeWrongLastBare, codeNoPeers)
 	case errors.Is(err, nats.ErrConnectionClosed):
 		return false
 	}

@@ -234,26 +234,27 @@ func copyTree(t *testing.T, to, from string) {
 // directory is as it was some time before.
 func TestWhatTheServerLosesIsReportedExactly(t *testing.T) {
 	t.Parallel()
-	opts := onPort(t)
-	srv := startServer(t, opts)
-	opts.Port = portOf(srv)
-	js := connect(t, srv.ClientURL())
+	h := newHost(t)
+	js := connect(t, h.url())
 	s := newStore(t, js, jetstream.Config{Lease: time.Minute})
 	open(t, s)
 	put(t, s, batch(0, 10, 100))
 	put(t, s, batch(10, 10, 100))
 
 	restart := func(change func()) {
-		stopServer(srv)
+		seen := js.Conn().Stats().Reconnects
+		h.stop()
 		change()
-		srv = startServer(t, opts)
+		h.start()
+		until(t, "the store is connected anew", func() bool {
+			return js.Conn().Stats().Reconnects > seen && js.Conn().IsConnected()
+		})
 	}
 	before := filepath.Join(t.TempDir(), "before")
-	restart(func() { copyTree(t, before, opts.StoreDir) })
+	restart(func() { copyTree(t, before, h.opts.StoreDir) })
 	put(t, s, batch(20, 10, 100))
 	put(t, s, batch(30, 10, 100))
-	restart(func() { copyTree(t, opts.StoreDir, before) })
-	until(t, "the store is connected", func() bool { return js.Conn().IsConnected() })
+	restart(func() { copyTree(t, h.opts.StoreDir, before) })
 
 	put(t, s, batch(40, 10, 100))
 	lost := readItems(t, s, 0, 50, 100)
