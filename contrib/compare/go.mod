@@ -11,6 +11,7 @@ require (
 	github.com/eapache/channels v1.1.0
 	github.com/eapache/queue v1.1.0
 	github.com/joncrlsn/dque v0.0.0-20211108142734-c2ef48c5192a
+	github.com/nsqio/go-diskqueue v1.1.0
 	github.com/smallnest/chanx v1.2.0
 	github.com/tidwall/wal v1.2.1
 )

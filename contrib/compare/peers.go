@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"math"
+	"os"
 	"path/filepath"
 	"sync"
 
@@ -11,6 +13,7 @@ import (
 	"github.com/eapache/channels"
 	"github.com/eapache/queue"
 	"github.com/joncrlsn/dque"
+	"github.com/nsqio/go-diskqueue"
 	"github.com/smallnest/chanx"
 	"github.com/tidwall/wal"
 
@@ -60,6 +63,8 @@ var peers = []peer{
 	{name: "pumpedqueue", stalls: true, numbers: openPumped[uint64], bytes: openPumped[[]byte]},
 	{name: "fastqueue", disk: true, stalls: true,
 		numbers: asBytes(openFastQueue), bytes: openFastQueue},
+	{name: "diskqueue", disk: true, stalls: true,
+		numbers: asBytes(openDiskQueue), bytes: openDiskQueue},
 	{name: "dque", disk: true, stalls: true, slow: true,
 		numbers: openDque[uint64], bytes: openDque[[]byte]},
 	{name: "wal", disk: true, stalls: true, numbers: asBytes(openWAL), bytes: openWAL},
@@ -171,6 +176,24 @@ func openFastQueue(s setting) (*between[[]byte], error) {
 			return block, nil
 		},
 		close: func() error { q.MustClose(); return nil },
+	}, nil
+}
+
+// openDiskQueue opens go-diskqueue with nsqd's size of a file. It keeps nothing in
+// memory, and syncs only where one file ends and the next begins.
+func openDiskQueue(s setting) (*between[[]byte], error) {
+	const never = math.MaxInt64
+	q := diskqueue.New("compare", s.dir, 100<<20, 0, int32(s.payload), never, never,
+		func(level diskqueue.LogLevel, format string, args ...any) {
+			if level >= diskqueue.WARN {
+				fmt.Fprintf(os.Stderr, format+"\n", args...)
+			}
+		})
+	read := q.ReadChan()
+	return &between[[]byte]{
+		put:   q.Put,
+		get:   func() ([]byte, error) { return <-read, nil },
+		close: q.Close,
 	}, nil
 }
 
