@@ -263,7 +263,7 @@ func (l *Log) Next(from, acked uint64) (*Cursor, *CorruptError) {
 		return l.takeReadyLocked()
 	}
 	if l.read < l.written {
-		l.readLocked(1)
+		l.readLocked(max(l.reading.limit, 1)) // not less than before: it is the store that is slow
 		return nil, nil
 	}
 	for _, p := range l.mem {

@@ -666,6 +666,31 @@ func TestLittleIsReadAheadUntilTheFirstIsTaken(t *testing.T) {
 	})
 }
 
+// A user who is faster than the store, and has to wait for it, still takes much.
+func TestAUserWhoHasToWaitIsReadAheadTo(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		r.size = sized(fullRun)
+		r.send(40)
+		r.reopen()
+		r.take(1)
+		synctest.Wait()
+		ahead := r.held().Ahead
+
+		r.m.Fail(storetest.Read, 1, errors.New("no descriptors"))
+		for r.take(1) > 0 {
+		}
+		if h := r.held(); h.Ahead != 0 {
+			t.Fatalf("read ahead while the store can't be read: %+v", h)
+		}
+		sleep(spill.ReadRetry)
+		if h := r.held(); h.Ahead != ahead {
+			t.Errorf("read ahead once it can: %d bytes, want %d as before", h.Ahead, ahead)
+		}
+		r.takeAll()
+		r.close()
+	})
+}
+
 func TestShortRunsCountAsLongOnesWhenTheyAreReadAhead(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		for range 50 {
