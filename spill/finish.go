@@ -104,10 +104,11 @@ type Left struct {
 // It waits for the store until ctx ends, or the context of Finish; one that
 // hangs longer is left to the log's goroutines, which end when it answers.
 func (l *Log) Close(ctx context.Context, next uint64) Left {
-	if l.ending == nil {
-		l.sealTail() // while it does not wait
-	}
 	l.mu.Lock()
+	if t := l.appender.tail; t != nil && l.ending == nil { // it need not wait yet
+		l.appender.tail = nil
+		l.handOverLocked(t)
+	}
 	l.finishLocked(ctx)
 	e := l.ending
 	l.mu.Unlock()

@@ -747,7 +747,7 @@ func TestAFullStoreIsARefusalUntilThereIsRoom(t *testing.T) {
 		}
 
 		r.woken()
-		r.take(int(r.sent) * 2 / 3)
+		r.got = r.sent * 2 / 3
 		r.log.Ack(r.got)
 		if !r.woken() || !r.log.Room(0) || r.log.Refusal(0) != nil {
 			t.Errorf("with room again: Room %v, Refusal %v", r.log.Room(0), r.log.Refusal(0))
