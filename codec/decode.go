@@ -12,6 +12,7 @@ type decoder struct {
 	types    []*dynamic
 	block    []byte // memory for text that is not yet in use
 	blocks   int    // bytes in all blocks so far
+	spares   spares
 
 	graph      bool
 	fixedPlace bool // as the encoder's
@@ -53,7 +54,10 @@ func (d *decoder) run(root *node, src []byte, p ptr) error {
 	err := d.err
 	clear(d.later)
 	clear(d.types)
-	*d = decoder{mode: d.mode, base: d.base, capsules: d.capsules, later: d.later[:0], types: d.types[:0]}
+	*d = decoder{
+		mode: d.mode, base: d.base, capsules: d.capsules,
+		later: d.later[:0], types: d.types[:0], spares: d.spares,
+	}
 	return err
 }
 
@@ -105,12 +109,22 @@ func (d *decoder) leave(was bool) {
 // Short strings of one item lie in blocks that they share: a garbage collected
 // object each would cost more than they do. Blocks grow with what they are for,
 // and stay small, so that a string which outlives its item keeps little else
-// alive.
+// alive. The last one is as large as the rest of the input.
 const (
 	shortText  = 64
 	firstBlock = 128
+	lastBlock  = 256
 	maxBlock   = 512
 )
+
+// blockSize returns the size of the next block, where so many bytes of the input
+// remain.
+func (d *decoder) blockSize(left int) int {
+	if left <= lastBlock {
+		return left
+	}
+	return min(left, max(firstBlock, d.blocks), maxBlock)
+}
 
 // text cuts a string, and returns a copy of it.
 func (d *decoder) text(src []byte) (text string, rest []byte) {
@@ -120,7 +134,7 @@ func (d *decoder) text(src []byte) (text string, rest []byte) {
 		return string(s), rest
 	}
 	if n > len(d.block) {
-		d.block = make([]byte, min(n+len(rest), max(firstBlock, d.blocks), maxBlock))
+		d.block = make([]byte, d.blockSize(n+len(rest)))
 		d.blocks += len(d.block)
 	}
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math/bits"
 	"reflect"
+	"slices"
 	"sync"
 )
 
@@ -32,7 +33,7 @@ type entries interface {
 // entriesOf returns the entries for the map type t, whose op is o.
 func entriesOf(t reflect.Type, o *mapOp) entries {
 	o.blurs = &ValueError{t, ": two of its keys would arrive as one"}
-	if f := typed[reflect.MapOf(plain(t.Key()), plain(t.Elem()))]; f != nil {
+	if f := typed[plain(t.Elem())]; f != nil && formOf(t.Key()) == formString {
 		return f()
 	}
 	hashed := !inline(t.Key(), func(t reflect.Type) bool { return t.Kind() == reflect.Interface })
@@ -249,91 +250,92 @@ func (x *anyEntries) measure(o *mapOp, m *meter, p ptr) {
 	x.put(s)
 }
 
-// typed has a function for each map type that gets typedEntries: they do as
-// anyEntries do, without reflect, and are for the maps that are met most.
+// typed has, by the type of the values, a function for each map of strings that
+// gets textEntries: they do as anyEntries do, without reflect, and are for the
+// maps that are met most.
 var typed = map[reflect.Type]func() entries{
-	reflect.TypeFor[map[string]string]():   typedFor[string, string],
-	reflect.TypeFor[map[string]bool]():     typedFor[string, bool],
-	reflect.TypeFor[map[string]int]():      typedFor[string, int],
-	reflect.TypeFor[map[string]int64]():    typedFor[string, int64],
-	reflect.TypeFor[map[string]float64]():  typedFor[string, float64],
-	reflect.TypeFor[map[string][]byte]():   typedFor[string, []byte],
-	reflect.TypeFor[map[string][]string](): typedFor[string, []string],
-	reflect.TypeFor[map[string]any]():      typedFor[string, any],
-	reflect.TypeFor[map[int]string]():      typedFor[int, string],
-	reflect.TypeFor[map[int]int]():         typedFor[int, int],
-	reflect.TypeFor[map[int64]string]():    typedFor[int64, string],
-	reflect.TypeFor[map[uint64]string]():   typedFor[uint64, string],
+	reflect.TypeFor[string]():   textEntriesFor[string],
+	reflect.TypeFor[bool]():     textEntriesFor[bool],
+	reflect.TypeFor[int]():      textEntriesFor[int],
+	reflect.TypeFor[int64]():    textEntriesFor[int64],
+	reflect.TypeFor[float64]():  textEntriesFor[float64],
+	reflect.TypeFor[[]byte]():   textEntriesFor[[]byte],
+	reflect.TypeFor[[]string](): textEntriesFor[[]string],
+	reflect.TypeFor[any]():      textEntriesFor[any],
 }
 
-func typedFor[K comparable, V any]() entries { return new(typedEntries[K, V]) }
+func textEntriesFor[V any]() entries { return textEntries[V]{} }
 
-type typedEntries[K comparable, V any] struct {
-	pool sync.Pool // of *typedVars[K, V]
-}
+type textEntries[V any] struct{}
 
-type typedVars[K comparable, V any] struct {
-	key K
-	val V
-}
+func (textEntries[V]) len(p ptr) int { return len(*at[map[string]V](p)) }
 
-func (x *typedEntries[K, V]) get() *typedVars[K, V] {
-	if s, ok := x.pool.Get().(*typedVars[K, V]); ok {
-		return s
-	}
-	return new(typedVars[K, V])
-}
-
-// put gives s back without what it refers to.
-func (x *typedEntries[K, V]) put(s *typedVars[K, V]) {
-	*s = typedVars[K, V]{}
-	x.pool.Put(s)
-}
-
-func (x *typedEntries[K, V]) len(p ptr) int { return len(*at[map[K]V](p)) }
-
-func (x *typedEntries[K, V]) encode(o *mapOp, e *encoder, dst []byte, p ptr) []byte {
-	s := x.get()
-	defer x.put(s)
-	for k, v := range *at[map[K]V](p) {
-		s.key, s.val = k, v
-		dst = o.key.op.encode(e, dst, addr(&s.key))
-		dst = o.val.op.encode(e, dst, addr(&s.val))
+func (textEntries[V]) encode(o *mapOp, e *encoder, dst []byte, p ptr) []byte {
+	v := takeSpare[V](&e.spares)
+	for key, val := range *at[map[string]V](p) {
+		*v = val
+		dst = o.val.op.encode(e, appendString(dst, key), addr(v))
 		if e.err != nil {
 			break
 		}
 	}
+	giveSpare(&e.spares, v)
 	return dst
 }
 
-func (x *typedEntries[K, V]) decode(o *mapOp, d *decoder, src []byte, p ptr, n int) []byte {
-	s := x.get()
-	defer x.put(s)
-	m := make(map[K]V, n)
-	*at[map[K]V](p) = m
+func (textEntries[V]) decode(o *mapOp, d *decoder, src []byte, p ptr, n int) []byte {
+	m := make(map[string]V, n)
+	*at[map[string]V](p) = m
 	o.made(d, p)
 
+	v := takeSpare[V](&d.spares)
 	for i := 0; i < n && d.err == nil; i++ {
-		src = o.key.op.decode(d, src, addr(&s.key))
-		src = o.val.op.decode(d, src, addr(&s.val))
-		m[s.key] = s.val
+		var key string
+		key, src = d.text(src)
+		src = o.val.op.decode(d, src, addr(v))
+		m[key] = *v
 	}
+	giveSpare(&d.spares, v)
 	return src
 }
 
-func (x *typedEntries[K, V]) measure(o *mapOp, m *meter, p ptr) {
-	s := x.get()
-	for k, v := range *at[map[K]V](p) {
-		s.key, s.val = k, v
-		if !o.key.flat {
-			o.key.op.measure(m, addr(&s.key))
-		}
+func (textEntries[V]) measure(o *mapOp, m *meter, p ptr) {
+	v := takeSpare[V](&m.spares)
+	for key, val := range *at[map[string]V](p) {
+		m.left -= int64(len(key))
 		if !o.val.flat {
-			o.val.op.measure(m, addr(&s.val))
+			*v = val
+			o.val.op.measure(m, addr(v))
 		}
 		if m.left < 0 {
 			break
 		}
 	}
-	x.put(s)
+	giveSpare(&m.spares, v)
+}
+
+// spares are pointers to variables of any types, for one walk after another: the
+// address of a variable on the stack would move it to the heap, since it goes to
+// an op.
+type spares []any
+
+const maxSpares = 8
+
+func takeSpare[V any](s *spares) *V {
+	for i := len(*s) - 1; i >= 0; i-- {
+		if v, ok := (*s)[i].(*V); ok {
+			*s = slices.Delete(*s, i, i+1)
+			return v
+		}
+	}
+	return new(V)
+}
+
+// giveSpare gives v back without what it refers to.
+func giveSpare[V any](s *spares, v *V) {
+	var zero V
+	*v = zero
+	if len(*s) < maxSpares {
+		*s = append(*s, v)
+	}
 }

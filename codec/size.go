@@ -52,6 +52,8 @@ type meter struct {
 	seen  places // pointers, slices and maps that have been measured
 	later []unmeasured
 
+	spares spares
+
 	// shallow: in a struct that has live parts, whoever has their other end may
 	// be using what stands beside them too. It counts by itself.
 	shallow bool
@@ -81,7 +83,7 @@ func (m *meter) total(root *node, p ptr, limit int64) int64 {
 
 	m.seen.reset()
 	clear(m.later)
-	*m = meter{seen: m.seen, later: m.later[:0]}
+	*m = meter{seen: m.seen, later: m.later[:0], spares: m.spares}
 	return total
 }
 
