@@ -91,6 +91,7 @@ func (o *mapOp) keepApart(e *encoder, p ptr) {
 		key := reflect.New(o.key.typ)
 		key.Elem().SetIterKey(it)
 		b, err := inner.run(o.key, nil, key.UnsafePointer())
+		key.Elem().SetZero()
 		if err == nil {
 			err = reader.run(o.key, b, key.UnsafePointer())
 		}
@@ -227,6 +228,8 @@ func (x *anyEntries) decode(o *mapOp, d *decoder, src []byte, p ptr, n int) []by
 
 	key, val := s.key.Addr().UnsafePointer(), s.val.Addr().UnsafePointer()
 	for i := 0; i < n; i++ {
+		s.key.SetZero()
+		s.val.SetZero()
 		src = o.key.op.decode(d, src, key)
 		src = o.val.op.decode(d, src, val)
 		if d.err != nil {
@@ -289,9 +292,11 @@ func (textEntries[V]) decode(o *mapOp, d *decoder, src []byte, p ptr, n int) []b
 	o.made(d, p)
 
 	v := takeSpare[V](&d.spares)
+	var zero V
 	for i := 0; i < n && d.err == nil; i++ {
 		var key string
 		key, src = d.text(src)
+		*v = zero
 		src = o.val.op.decode(d, src, addr(v))
 		m[key] = *v
 	}

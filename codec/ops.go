@@ -57,15 +57,16 @@ type structOp struct {
 
 // part is a field, or neighbouring ones without pointers as one.
 type part struct {
-	off uintptr
-	op  op
+	off    uintptr
+	op     op
+	sparse bool // a value whose first word is zero is one zero byte, and zero memory
 }
 
 // add adds the field at off and returns the bytes that it takes at least.
 func (o *structOp) add(off uintptr, n *node) int {
 	field, isFixed := n.op.(*fixedOp)
 	if !isFixed {
-		o.parts = append(o.parts, part{off, n.part()})
+		o.parts = append(o.parts, part{off, n.part(), n.sparse()})
 		return n.min
 	}
 
@@ -88,7 +89,7 @@ func (o *structOp) run(off uintptr) (run *fixedOp, start uintptr) {
 		}
 	}
 	run = new(fixedOp)
-	o.parts = append(o.parts, part{off, run})
+	o.parts = append(o.parts, part{off, run, false})
 	return run, off
 }
 
@@ -100,7 +101,12 @@ func (o *structOp) encode(e *encoder, dst []byte, p ptr) []byte {
 
 	for i := 0; i < len(o.parts) && e.err == nil; i++ {
 		f := &o.parts[i]
-		dst = f.op.encode(e, dst, offset(p, f.off))
+		at := offset(p, f.off)
+		if f.sparse && pointerAt(at) == nil {
+			dst = append(dst, 0)
+			continue
+		}
+		dst = f.op.encode(e, dst, at)
 	}
 	return dst
 }
@@ -119,6 +125,10 @@ func (o *structOp) guarded(p ptr) *ValueError {
 func (o *structOp) decode(d *decoder, src []byte, p ptr) []byte {
 	for i := range o.parts {
 		f := &o.parts[i]
+		if f.sparse && len(src) > 0 && src[0] == 0 {
+			src = src[1:]
+			continue
+		}
 		src = f.op.decode(d, src, offset(p, f.off))
 	}
 	return src

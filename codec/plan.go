@@ -27,7 +27,7 @@ type node struct {
 type op interface {
 	// encode appends the value at p to dst.
 	encode(e *encoder, dst []byte, p ptr) []byte
-	// decode sets the value at p, all of it, and returns the rest of src.
+	// decode sets the value at p, which is zero, and returns the rest of src.
 	decode(d *decoder, src []byte, p ptr) (rest []byte)
 	// measure takes the memory that the value at p refers to off m.
 	measure(m *meter, p ptr)
@@ -118,6 +118,17 @@ func (c compiler) fill(n *node) {
 	case formCapsule:
 		n.op, n.min = &capsuleOp{c.marshaler(t)}, 2
 	}
+}
+
+// sparse reports whether values of which the first word is zero, as of nil and
+// most empty strings, are encoded as one zero byte, which zero memory decodes
+// from.
+func (n *node) sparse() bool {
+	switch n.op.(type) {
+	case stringOp, *memoryOp, *sliceOp, *mapOp, *pointerOp, *interfaceOp:
+		return true
+	}
+	return false
 }
 
 // shadow returns a node that walks a t as what it is made of, although it
