@@ -235,7 +235,7 @@ func (l *Log) handOverLocked(p *pending) {
 	l.mem = append(l.mem, p)
 	l.pending.Add(int64(len(p.buf)))
 	l.dropLocked()
-	l.packing.callLocked()
+	l.callPackerLocked()
 	l.writer.callLocked()
 }
 
@@ -372,7 +372,7 @@ func (l *Log) forgetLocked(p *pending) {
 		l.wake()
 	}
 	l.unrefLocked(p)
-	l.packing.callLocked()
+	l.callPackerLocked()
 }
 
 // unrefLocked gives a run's memory back once nobody uses it.

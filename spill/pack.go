@@ -59,6 +59,14 @@ func (l *Log) packDueLocked() bool {
 	return begun && unclaimed > reserve && claimed < maxPacked
 }
 
+// callPackerLocked has what is due packed. One goroutine does while runs are to
+// be plain: to wake another takes as long as the run itself.
+func (l *Log) callPackerLocked() {
+	if s := &l.packing; s.plain == 0 || s.busy == 0 {
+		s.callLocked()
+	}
+}
+
 // pack is a goroutine that packs, for as long as there is something to pack.
 func (l *Log) pack() {
 	for p := l.claim(); p != nil; p = l.claim() {
@@ -72,10 +80,14 @@ func (l *Log) pack() {
 	}
 }
 
-// claim returns the oldest run that is to be packed.
+// claim returns the oldest run that is to be packed, or nil at the end. Before it
+// waits for one it calls the writer, for all that have been packed in a row.
 func (l *Log) claim() *pending {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if !l.packDueLocked() {
+		l.writer.callLocked()
+	}
 	if !l.packing.awaitLocked() {
 		return nil
 	}
@@ -85,19 +97,18 @@ func (l *Log) claim() *pending {
 			p.state = packing
 			p.users++
 			p.plain = p.single() && l.plainLocked()
-			l.packing.callLocked() // another one
+			l.callPackerLocked() // another one
 			return p
 		}
 	}
 	panic("internal error: no run to be packed, though one is due")
 }
 
-// packed passes a run on to the writer. It may have been done with meanwhile.
+// packed notes that a run can be written. It may have been done with meanwhile.
 func (l *Log) packed(p *pending) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p.state = packed
-	l.writer.callLocked()
 	l.unrefLocked(p)
 }
 
