@@ -9,7 +9,8 @@ import (
 // A packingState is what a log knows of the runs that are packed.
 type packingState struct {
 	crew
-	plain int // so many more runs are to be stored uncompressed
+	plain     int  // so many more runs are to be stored uncompressed, if there is space
+	lastPlain bool // the run claimed last is
 }
 
 // packers are held while a run is packed, so that all logs of the process
@@ -59,10 +60,10 @@ func (l *Log) packDueLocked() bool {
 	return begun && unclaimed > reserve && claimed < maxPacked
 }
 
-// callPackerLocked has what is due packed. One goroutine does while runs are to
-// be plain: to wake another takes as long as the run itself.
+// callPackerLocked has what is due packed. To wake a second goroutine takes as
+// long as a run that is to be plain.
 func (l *Log) callPackerLocked() {
-	if s := &l.packing; s.plain == 0 || s.busy == 0 {
+	if s := &l.packing; !s.lastPlain || s.busy == 0 {
 		s.callLocked()
 	}
 }
@@ -97,6 +98,7 @@ func (l *Log) claim() *pending {
 			p.state = packing
 			p.users++
 			p.plain = p.single() && l.plainLocked()
+			l.packing.lastPlain = p.plain
 			l.callPackerLocked() // another one
 			return p
 		}
