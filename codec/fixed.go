@@ -92,7 +92,6 @@ func (o *memoryOp) encode(_ *encoder, dst []byte, p ptr) []byte {
 func (o *memoryOp) decode(d *decoder, src []byte, p ptr) []byte {
 	n, src := d.count(src)
 	if n < 0 {
-		*at[[]byte](p) = nil
 		return src
 	}
 	if o.elem.size > 0 && uintptr(n) > uintptr(len(src))/o.elem.size {

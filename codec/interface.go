@@ -133,7 +133,6 @@ func (o *interfaceOp) decode(d *decoder, src []byte, p ptr) []byte {
 	tag, src := d.byte(src)
 	switch tag {
 	case tagNil:
-		reflect.NewAt(o.typ, p).Elem().SetZero()
 		return src
 	case tagString, tagInt, tagFloat64, tagTrue, tagFalse:
 		if !o.hasMethods {
@@ -327,7 +326,6 @@ func (typeOp) encode(e *encoder, dst []byte, p ptr) []byte {
 func (typeOp) decode(d *decoder, src []byte, p ptr) []byte {
 	tag, src := d.byte(src)
 	if tag == tagNil {
-		setPointer(p, nil)
 		return src
 	}
 	dyn, src := d.dynamic(tag, src)

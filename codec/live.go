@@ -138,7 +138,6 @@ func (o *liveOp) decode(d *decoder, src []byte, p ptr) []byte {
 	if !o.canNil || b != refNil {
 		return d.fail(o.err)
 	}
-	reflect.NewAt(o.err.Type, p).Elem().SetZero()
 	return src
 }
 

@@ -163,7 +163,6 @@ func (o *pointerOp) decode(d *decoder, src []byte, p ptr) []byte {
 		}
 		d.forward = append(d.forward, deferred{o.elem, p})
 	}
-	setPointer(p, nil)
 	return src
 }
 
