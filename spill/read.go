@@ -118,7 +118,8 @@ func (l *Log) unreadLocked(from uint64) {
 		if !ok {
 			at = Position{}
 		}
-		l.read, l.reading.r.pos = from, at
+		l.read = from
+		l.reading.r.seek(from, at)
 	}
 
 	l.giveBackLocked()

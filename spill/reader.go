@@ -41,9 +41,14 @@ func (r *reader) seek(seq uint64, pos Position) {
 	r.why, r.part = nil, part{}
 }
 
-// drop gives the reader's memory back.
+// drop gives the reader's memory back. An item of which it has only a part is to
+// be read again.
 func (r *reader) drop() {
-	r.seek(r.seq, r.pos)
+	at := r.pos
+	if r.part.buf != nil {
+		at = r.part.at
+	}
+	r.seek(r.seq, at)
 	r.buf = nil
 }
 

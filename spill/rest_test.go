@@ -51,6 +51,45 @@ func (r *rig) isFreed(memory []weak.Pointer[byte]) {
 	}
 }
 
+// failsOnce fails one of its Reads.
+type failsOnce struct {
+	spill.Store
+	reads, fails int
+}
+
+func (s *failsOnce) Read(
+	ctx context.Context, seq uint64, from spill.Position, buf []byte,
+) (spill.Extent, error) {
+	if s.reads++; s.reads == s.fails {
+		return spill.Extent{}, errors.New("no descriptors")
+	}
+	return s.Store.Read(ctx, seq, from, buf)
+}
+
+// A log comes to rest when it has read a part of a large item.
+func TestALargeItemOfWhichAPartWasReadComesAfterRest(t *testing.T) {
+	for fails := range 6 {
+		store := func(m *storetest.Memory) spill.Store {
+			return &failsOnce{Store: m.Store(), fails: fails}
+		}
+		inBubbleOn(t, spill.Config{Keep: true}, store, func(t *testing.T, r *rig) {
+			r.size = func(seq uint64) int { return 1000 + 500_000*int(seq%2) }
+			r.send(4)
+			sleep(time.Second)
+			for range 3 {
+				r.take(1)
+				synctest.Wait()
+				r.rest()
+			}
+			r.takeAll()
+			if len(r.lost) > 0 {
+				t.Errorf("Read %d fails: %v", fails, r.lost)
+			}
+			r.close()
+		})
+	}
+}
+
 func TestALogAtRestHoldsNoMemoryAndLosesNothing(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
