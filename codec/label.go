@@ -46,7 +46,7 @@ func Label[T any](c Codec[T]) string {
 
 // planWord begins the label of For's codecs. A change of the wire form changes
 // it.
-const planWord = "plan2"
+const planWord = "plan3"
 
 const (
 	maxLabel = 4 << 10

@@ -47,14 +47,14 @@ func TestLabelsAreStable(t *testing.T) {
 	// A hash covers the names of types, and with them the module's path. Where
 	// that was changed, as README.md says, those of this module have others.
 	renamed := test != "example.com/"+"hopper/codec_test."
-	hash := regexp.MustCompile(`^(plan2 \S+) [0-9a-f]{16} `)
+	hash := regexp.MustCompile(`^(plan3 \S+) [0-9a-f]{16} `)
 	for _, c := range []struct{ got, want string }{
-		{codec.Label(mustFor[string](t)), "plan2 string 41b63189a23ea984 le64\n. string"},
-		{codec.Label(mustFor[[]byte](t)), "plan2 []byte 8ce8119d4649b3e5 le64\n. []byte"},
-		{codec.Label(mustFor[*int](t)), "plan2 *int 3ff084311c06ce2a le64\n. *int"},
-		{codec.Label(mustFor[point](t)), "plan2 " + test + "point a918649f88fb2014 le64\nX int32\nY int32"},
-		{codec.Label(mustFor[list](t)), "plan2 " + test + "list c16d8081bc488d73 le64\nValue int\nNext *" + test + "list"},
-		{codec.Label(mustFor[labelled](t)), "plan2 " + test + `labelled dbed31c4bcc9badf le64
+		{codec.Label(mustFor[string](t)), "plan3 string 41b63189a23ea984 le64\n. string"},
+		{codec.Label(mustFor[[]byte](t)), "plan3 []byte 8ce8119d4649b3e5 le64\n. []byte"},
+		{codec.Label(mustFor[*int](t)), "plan3 *int 3ff084311c06ce2a le64\n. *int"},
+		{codec.Label(mustFor[point](t)), "plan3 " + test + "point a918649f88fb2014 le64\nX int32\nY int32"},
+		{codec.Label(mustFor[list](t)), "plan3 " + test + "list c16d8081bc488d73 le64\nValue int\nNext *" + test + "list"},
+		{codec.Label(mustFor[labelled](t)), "plan3 " + test + `labelled dbed31c4bcc9badf le64
 ID uint64
 At time.Time
 Level ` + test + `severity int32
@@ -119,14 +119,14 @@ func TestALabelIsBoundedAndItsHashIsNot(t *testing.T) {
 }
 
 func TestDifferenceNamesWhatDiffers(t *testing.T) {
-	const head = "plan2 main.Event 1111 le64\n"
+	const head = "plan3 main.Event 1111 le64\n"
 	for _, c := range []struct{ found, want, text string }{
 		{head, head, ""},
-		{"gob main.Event", head, `it was "gob main.Event", is plan2 main.Event le64`},
-		{"plan2 main.Event 1 le64\n", "plan2 main.Alert 2 le64\n", "it was plan2 main.Event le64, is plan2 main.Alert le64"},
-		{"plan2 struct { A int } 1 le64\n", "plan2 struct { B int } 2 le64\n", "it was plan2 struct { A int } le64, is plan2 struct { B int } le64"},
+		{"gob main.Event", head, `it was "gob main.Event", is plan3 main.Event le64`},
+		{"plan3 main.Event 1 le64\n", "plan3 main.Alert 2 le64\n", "it was plan3 main.Event le64, is plan3 main.Alert le64"},
+		{"plan3 struct { A int } 1 le64\n", "plan3 struct { B int } 2 le64\n", "it was plan3 struct { A int } le64, is plan3 struct { B int } le64"},
 		{"gob main.Event", "gob main.Alert", `it was "gob main.Event", is "gob main.Alert"`},
-		{head, "plan2 main.Event 1111 be64\n", "it was plan2 main.Event le64, is plan2 main.Event be64"},
+		{head, "plan3 main.Event 1111 be64\n", "it was plan3 main.Event le64, is plan3 main.Event be64"},
 		{head + "A int\nB string", head + "A int\nB []byte", `field "B" was string, is []byte`},
 		{head + "A int\nB string", head + "A int", `field "B", a string, is gone`},
 		{head + "A int\nB string", head + "B string", `field "A", a int, is gone`},
@@ -134,11 +134,11 @@ func TestDifferenceNamesWhatDiffers(t *testing.T) {
 		{head + "B int", head + "A int\nB int", `field "A", a int, is new`},
 		{head + "A int\nB string", head + "B string\nA int", `field "B" has moved`},
 		{head + ". []string", head + ". []int", `field "." was []string, is []int`},
-		{head + "A int", "plan2 main.Event 2222 le64\nA int", "what differs is not listed: the layout in memory, or a field far down"},
-		{head + "A int\n…", "plan2 main.Event 2222 le64\nA int\nB string", "what differs is not listed: the layout in memory, or a field far down"},
+		{head + "A int", "plan3 main.Event 2222 le64\nA int", "what differs is not listed: the layout in memory, or a field far down"},
+		{head + "A int\n…", "plan3 main.Event 2222 le64\nA int\nB string", "what differs is not listed: the layout in memory, or a field far down"},
 		{"points 1", "points 1\nx", `it was "points 1", is "points 1\nx"`},
 		{"", "", ""},
-		{"", head, `it was "", is plan2 main.Event le64`},
+		{"", head, `it was "", is plan3 main.Event le64`},
 	} {
 		if diff := cmp.Diff(c.text, codec.Difference(c.found, c.want)); diff != "" {
 			t.Errorf("Difference(%q, %q): -want +got:\n%s", c.found, c.want, diff)

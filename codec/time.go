@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// A time.Time goes as its instant and its location: seconds since 1970 (8
-// bytes) and nanoseconds (4 bytes), little-endian, then a tag. UTC and Local
-// are a tag alone; Local is whatever is local to the reader. Any other location
-// has, behind the tag,
+// A time.Time goes as its instant and its location: seconds since 1970, a
+// varint, and nanoseconds, a uvarint, then a tag. UTC and Local are a tag alone;
+// Local is whatever is local to the reader. Any other location has, behind the
+// tag,
 //
 //	4 bytes    its number among those that this process has met, little-endian
 //	string     its name
@@ -30,7 +30,7 @@ const (
 	locationLoaded        // it has a name in the time zone database
 )
 
-const timeMin = 8 + 4 + 1
+const timeMin = 1 + 1 + 1
 
 var (
 	errTime  = errors.New("codec: not a time")
@@ -41,20 +41,20 @@ type timeOp struct{}
 
 func (timeOp) encode(e *encoder, dst []byte, p ptr) []byte {
 	t := *at[time.Time](p)
-	dst = binary.LittleEndian.AppendUint64(dst, uint64(t.Unix()))
-	dst = binary.LittleEndian.AppendUint32(dst, uint32(t.Nanosecond()))
+	dst = binary.AppendVarint(dst, t.Unix())
+	dst = binary.AppendUvarint(dst, uint64(t.Nanosecond()))
 	e.blurred++
 	return e.appendLocation(dst, t)
 }
 
 func (timeOp) decode(d *decoder, src []byte, p ptr) []byte {
-	if len(src) < timeMin {
+	sec, n := binary.Varint(src)
+	if n <= 0 {
 		return d.fail(errShort)
 	}
-	sec := int64(binary.LittleEndian.Uint64(src))
-	nsec := binary.LittleEndian.Uint32(src[8:])
+	nsec, src := d.uvarint(src[n:])
 	t := time.Unix(sec, int64(nsec))
-	loc, rest := d.location(src[12:], t)
+	loc, rest := d.location(src, t)
 	if nsec >= 1e9 || loc == nil {
 		return d.fail(errTime)
 	}
