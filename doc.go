@@ -3,8 +3,8 @@
 // [Pipe] starts a pump between two channels that the program already has. While
 // the consumer keeps up, items go straight through. When out blocks, items wait
 // in a small memory window, and past that in a log on disk. Producers and
-// consumers keep ch <- v, <-ch, select, range and close. Nothing is dropped, and
-// nothing is reordered.
+// consumers keep ch <- v, <-ch, select, range and close. Nothing is dropped,
+// and nothing is reordered.
 //
 //	in, out := make(chan Event, 64), make(chan Event)
 //	pump, err := hopper.Pipe(out, in) // the destination comes first, as in io.Copy
@@ -30,11 +30,11 @@
 //     backlog, the item sizes and the type; the memory is freed once they are
 //     gone. For types of fixed size, []byte (its capacity) and string (its
 //     length) the count is exact.
-//  5. At a limit, on a full disk and on any write error the pump stops receiving
-//     and goes on delivering: in <- v blocks, a select with a default takes its
-//     default, and the caller still owns v. Stats and the log say why. When there
-//     is room again it resumes by itself. A disk that is merely slower than the
-//     producer does not count.
+//  5. At a limit, on a full disk and on any write error the pump stops
+//     receiving and goes on delivering: in <- v blocks, a select with a default
+//     takes its default, and the caller still owns v. Stats and the log say
+//     why. When there is room again it resumes by itself. A disk that is merely
+//     slower than the producer does not count.
 //  6. A slow or hung disk delays neither Stats nor the delivery of what is in
 //     memory. Close waits for it for at most a second, or ten with Resume.
 //  7. close(in) drains: everything is delivered, then out is closed, then Wait
@@ -48,8 +48,8 @@
 //  10. When everything is delivered, disk use is back to zero. Each file is
 //     removed as soon as its items have been delivered.
 //  11. Spilled data is private: directories have mode 0700 and files 0600, and
-//     links are not followed. What a killed process left in os.TempDir is removed
-//     at the next start.
+//     links are not followed. What a killed process left in os.TempDir is
+//     removed at the next start.
 //  12. An intact backlog is never destroyed. With Resume, an item that can't be
 //     decoded ends the pump with a [*DecodeError]. It and all that follow stay
 //     where they are, unless [SkipUndecodable] says to go on without it.
@@ -62,11 +62,11 @@
 //
 // # Ends
 //
-// Closing in is the usual end. Where the producers can't close it, [Pump.Shutdown]
-// delivers what waits, with a deadline, and [Pump.Close] stops at once. Both
-// return a receipt: nil, or an [*UndeliveredError] with the number of items that
-// were not delivered, and whether [Resume] has kept them. When the context of
-// [PipeContext] ends, the pump ends as by Close.
+// Closing in is the usual end. Where the producers can't close it,
+// [Pump.Shutdown] delivers what waits, with a deadline, and [Pump.Close] stops
+// at once. Both return a receipt: nil, or an [*UndeliveredError] with the
+// number of items that were not delivered, and whether [Resume] has kept them.
+// When the context of [PipeContext] ends, the pump ends as by Close.
 //
 // What stands in out's buffer counts as delivered: after a stop, range over out
 // to its end. Make out unbuffered if items in its buffer must not be lost with
@@ -74,9 +74,10 @@
 //
 // # What a pipe changes
 //
-// A pipe ends back-pressure. A program that slows its producer by not receiving,
-// or that takes the producer's position for the consumer's, behaves differently
-// behind a pipe. Stats may lag a moment behind a send that has returned.
+// A pipe ends back-pressure. A program that slows its producer by not
+// receiving, or that takes the producer's position for the consumer's, behaves
+// differently behind a pipe. Stats may lag a moment behind a send that has
+// returned.
 //
 // # What is copied, what is parked, what Resume refuses
 //
@@ -85,23 +86,23 @@
 // interfaces, protobuf messages. An item that holds a non-nil channel, func or
 // context, or a pointer to something with a lock, stays in memory whole.
 //
-// With Resume, a T that can never be encoded is refused by Pipe, which names the
-// field. A single value that can't be encoded is parked until it is delivered; a
-// stop before that loses it, and says so. Types inside interfaces must be known
-// to [codec.Register]. If a struct has changed since, the start is refused until
-// the old program has drained the backlog: use [codec.JSON] or [codec.Gob] with
-// [WithCodec] where deploys change T.
+// With Resume, a T that can never be encoded is refused by Pipe, which names
+// the field. A single value that can't be encoded is parked until it is
+// delivered; a stop before that loses it, and says so. Types inside interfaces
+// must be known to [codec.Register]. If a struct has changed since, the start
+// is refused until the old program has drained the backlog: use [codec.JSON] or
+// [codec.Gob] with [WithCodec] where deploys change T.
 //
 // # After a crash
 //
 // With [Resume], a pump that was stopped has everything on disk, made durable
 // with fsync, and the next one delivers exactly that. After a crash of the
-// process the next pump delivers what had been written: all of the log except its
-// last half MiB, or all of it if the pump had been idle for two seconds, and
-// nothing of the memory window. Segments are deleted when all their items have
-// been delivered, so up to one segment and the window can come twice. After a
-// power cut the same holds for the segments that were sealed; of the last one,
-// what the file system had written comes back. With [SyncEvery] the loss never
-// reaches further back than its time and that of one sync. The formats are described in
-// packages spill and spill/segment.
+// process the next pump delivers what had been written: all of the log except
+// its last half MiB, or all of it if the pump had been idle for two seconds,
+// and nothing of the memory window. Segments are deleted when all their items
+// have been delivered, so up to one segment and the window can come twice.
+// After a power cut the same holds for the segments that were sealed; of the
+// last one, what the file system had written comes back. With [SyncEvery] the
+// loss never reaches further back than its time and that of one sync. The
+// formats are described in packages spill and spill/segment.
 package hopper

@@ -161,7 +161,8 @@ func ExampleResume() {
 	// wait: <nil>
 }
 
-// At least once: an item that was not acknowledged comes back at the next start.
+// At least once: an item that was not acknowledged comes back at the next
+// start.
 func ExampleManualAck() {
 	dir, err := os.MkdirTemp("", "example-")
 	if err != nil {

@@ -33,19 +33,19 @@ const (
 // Items leave in the order in which they were received. An item goes straight
 // through while out takes it. When out blocks, items wait in memory, up to
 // [MaxMemory], and from there on in a log on disk. The pump stops receiving, so
-// that in blocks, only while the disk is full or refuses, or at a limit that you
-// have set; [Stats] and the log say why.
+// that in blocks, only while the disk is full or refuses, or at a limit that
+// you have set; [Stats] and the log say why.
 //
 // A value that went through the disk is a deep copy, equal to the one sent; any
 // other is the very same value. The sender must not change what a sent value
 // refers to.
 //
-// The pump owns in's receiving and out's sending end. Nobody else may close out;
-// whoever else receives from in or sends to out gives up the order. When in is
-// closed the pump delivers what waits, closes out (see [KeepOpen]) and ends.
-// Where in is never closed, end the pump with [Pump.Shutdown] or [Pump.Close].
-// From then on nobody receives from in: a producer that may still send selects
-// on [Pump.Done] too.
+// The pump owns in's receiving and out's sending end. Nobody else may close
+// out; whoever else receives from in or sends to out gives up the order. When
+// in is closed the pump delivers what waits, closes out (see [KeepOpen]) and
+// ends. Where in is never closed, end the pump with [Pump.Shutdown] or
+// [Pump.Close]. From then on nobody receives from in: a producer that may still
+// send selects on [Pump.Done] too.
 //
 // What stands in out's buffer counts as delivered. After a stop, range over out
 // to its end, or make out unbuffered where that matters.
@@ -59,12 +59,12 @@ const (
 // that holds a backlog it must not touch, and, with [Resume], for a T that can
 // never be encoded.
 //
-// While items wait, a producer at full speed is slowed down in two ways, so that
-// a backlog comes to an end and is not made without need. While out takes items
-// as fast as it can, the pump receives half as many as it delivers. And when out
-// blocks the pump waits for it a moment before it receives much: 100 µs, or the
-// millisecond of a coarse timer, once in 128 items delivered, and up to a
-// thousand times more rarely where that was in vain.
+// While items wait, a producer at full speed is slowed down in two ways, so
+// that a backlog comes to an end and is not made without need. While out takes
+// items as fast as it can, the pump receives half as many as it delivers. And
+// when out blocks the pump waits for it a moment before it receives much:
+// 100 µs, or the millisecond of a coarse timer, once in 128 items delivered, and
+// up to a thousand times more rarely where that was in vain.
 func Pipe[T any](out chan<- T, in <-chan T, opts ...Option) (*Pump, error) {
 	return PipeContext(context.Background(), out, in, opts...)
 }
@@ -127,10 +127,11 @@ func Make[T any](capacity int, opts ...Option) (in chan<- T, out <-chan T, p *Pu
 
 // Batches returns out's items in batches, in order, for a consumer that handles
 // many at once. A batch is yielded when it holds most items, or when wait has
-// passed since its first item was received; with a wait of 0 or less, as soon as
-// out has no more at once. The iteration ends when out is closed; the last batch
-// may be short. Each batch is the caller's own. Leaving the loop loses nothing:
-// what was received has been yielded. Batches panics if most is less than 1.
+// passed since its first item was received; with a wait of 0 or less, as soon
+// as out has no more at once. The iteration ends when out is closed; the last
+// batch may be short. Each batch is the caller's own. Leaving the loop loses
+// nothing: what was received has been yielded. Batches panics if most is less
+// than 1.
 func Batches[T any](out <-chan T, most int, wait time.Duration) iter.Seq[[]T] {
 	if most < 1 {
 		panic(fmt.Sprintf("hopper: Batches of at most %d items: it must be at least 1", most))
@@ -206,9 +207,9 @@ type deliveries struct {
 // may receive from out or call p.Ack. Deliveries panics if it is called twice
 // for one pump.
 //
-// The channel is unbuffered. It is closed when out is, or when the pump ends: an
-// item that nobody has received by then stays unacknowledged. While the oldest
-// item is not acknowledged the backlog keeps all that came after it.
+// The channel is unbuffered. It is closed when out is, or when the pump ends:
+// an item that nobody has received by then stays unacknowledged. While the
+// oldest item is not acknowledged the backlog keeps all that came after it.
 func Deliveries[T any](p *Pump, out <-chan T) <-chan Delivery[T] {
 	switch {
 	case p.acks == nil:
@@ -466,18 +467,18 @@ func setSize(name string, bytes int64, field func(*config) *int64) Option {
 }
 
 // Dir sets the directory of the backlog. It is made, with its parents, for its
-// owner alone; one that is there keeps its permissions, and all files in it that
-// are not hopper's are left alone. Each pipe needs its own. Without Dir the
-// backlog lives in a private directory under os.TempDir, which is made when the
-// first item is spilled and removed at the end.
+// owner alone; one that is there keeps its permissions, and all files in it
+// that are not hopper's are left alone. Each pipe needs its own. Without Dir
+// the backlog lives in a private directory under os.TempDir, which is made when
+// the first item is spilled and removed at the end.
 func Dir(path string) Option {
 	return Option{func(c *config) { c.dir, c.dirSet = path, true }}
 }
 
-// WithStore puts the backlog into s instead of a directory. It goes with none of
-// Dir, MaxDisk, KeepFree, SegmentSize and Share. [Resume] is still what keeps the
-// backlog at the end. Once Pipe has succeeded the pump owns s, and closes it;
-// if Pipe fails s is the caller's.
+// WithStore puts the backlog into s instead of a directory. It goes with none
+// of Dir, MaxDisk, KeepFree, SegmentSize and Share. [Resume] is still what
+// keeps the backlog at the end. Once Pipe has succeeded the pump owns s, and
+// closes it; if Pipe fails s is the caller's.
 func WithStore(s spill.Store) Option {
 	return Option{func(c *config) {
 		if s == nil {
@@ -487,10 +488,10 @@ func WithStore(s spill.Store) Option {
 	}}
 }
 
-// MaxMemory sets how many bytes of waiting items are held in memory. The default
-// is [DefaultMaxMemory]. Beside them a pump that spills has buffers of about a
-// MiB. With 0, whatever out does not take at once is encoded, and goes to the
-// log.
+// MaxMemory sets how many bytes of waiting items are held in memory. The
+// default is [DefaultMaxMemory]. Beside them a pump that spills has buffers of
+// about a MiB. With 0, whatever out does not take at once is encoded, and goes
+// to the log.
 func MaxMemory(bytes int64) Option {
 	return setSize("MaxMemory", bytes, func(c *config) *int64 { return &c.maxMemory })
 }
@@ -508,8 +509,8 @@ func MaxDisk(bytes int64) Option {
 // KeepFree sets how many bytes of the file system are left free. The default is
 // [DefaultKeepFree], or 5 % of the file system if that is less. Once that is
 // reached and memory is full the pump stops receiving, until there is room
-// again. With [Resume], a stop keeps what is in memory all the same, and may use
-// MaxMemory and half a MiB of that space.
+// again. With [Resume], a stop keeps what is in memory all the same, and may
+// use MaxMemory and half a MiB of that space.
 func KeepFree(bytes int64) Option {
 	return setSize("KeepFree", bytes, func(c *config) *int64 { return &c.keepFree })
 }
@@ -528,8 +529,8 @@ type Budget struct{ of *segment.Budget }
 // NewBudget returns a budget of so many bytes of disk.
 func NewBudget(disk int64) *Budget { return &Budget{segment.NewBudget(disk)} }
 
-// Usage returns how many bytes the files of all pipes take that share the budget
-// and have not ended. It does not block.
+// Usage returns how many bytes the files of all pipes take that share the
+// budget and have not ended. It does not block.
 func (b *Budget) Usage() (disk int64) { return b.of.Usage() }
 
 // segments returns what the stores share; b may be nil.
@@ -540,17 +541,17 @@ func (b *Budget) segments() *segment.Budget {
 	return b.of
 }
 
-// Share makes the pipe share disk space with others: the files of all pipes with
-// the same budget together stay within it. At that limit a pipe stops receiving,
-// like at [MaxDisk], until it or another has delivered. Of n pipes each is sure
-// of half an n-th part of the budget, as far as pipes that came earlier have not
-// filled it; the rest goes to whoever comes first. So a pipe whose consumer
-// stalls never keeps the others from going on.
+// Share makes the pipe share disk space with others: the files of all pipes
+// with the same budget together stay within it. At that limit a pipe stops
+// receiving, like at [MaxDisk], until it or another has delivered. Of n pipes
+// each is sure of half an n-th part of the budget, as far as pipes that came
+// earlier have not filled it; the rest goes to whoever comes first. So a pipe
+// whose consumer stalls never keeps the others from going on.
 //
-// MaxDisk and [KeepFree] apply too. Unless [SegmentSize] is set it is at most an
-// eighth of a pipe's part of the budget. A resumed backlog, and what a stop has
-// to keep, may exceed the budget. The files that a pipe leaves at its end no
-// longer count.
+// MaxDisk and [KeepFree] apply too. Unless [SegmentSize] is set it is at most
+// an eighth of a pipe's part of the budget. A resumed backlog, and what a stop
+// has to keep, may exceed the budget. The files that a pipe leaves at its end
+// no longer count.
 func Share(b *Budget) Option {
 	return Option{func(c *config) {
 		switch {
@@ -572,8 +573,8 @@ func Share(b *Budget) Option {
 //
 // An item that can't be decoded, since its type has changed or is not
 // registered, or the codec lacks a key, ends the pump, when all before it have
-// been delivered: [Pump.Wait] returns a [*DecodeError], and the backlog stays as
-// it is. See [SkipUndecodable].
+// been delivered: [Pump.Wait] returns a [*DecodeError], and the backlog stays
+// as it is. See [SkipUndecodable].
 func Resume() Option { return Option{func(c *config) { c.resume = true }} }
 
 // ManualAck makes an item stay in the backlog until [Pump.Ack] says that it is
@@ -594,12 +595,12 @@ func ManualAck() Option { return Option{func(c *config) { c.manualAck = true }} 
 // SyncEvery makes what was received more than d ago survive a crash of the
 // process or of the machine: while anything waits, or is not acknowledged with
 // [ManualAck], it is written and synced (fsync) once in d. So is how far the
-// consumer has got: nothing that was done more than d before a crash comes back.
-// It takes d and the time of one sync, that is. It needs [Resume].
+// consumer has got: nothing that was done more than d before a crash comes
+// back. It takes d and the time of one sync, that is. It needs [Resume].
 //
-// Where the disk is so slow that the oldest item goes without a sync for d and a
-// second, the pump stops receiving until it has caught up; [Stats] and the log
-// say so. Without SyncEvery only Close and Shutdown sync.
+// Where the disk is so slow that the oldest item goes without a sync for d and
+// a second, the pump stops receiving until it has caught up; [Stats] and the
+// log say so. Without SyncEvery only Close and Shutdown sync.
 func SyncEvery(d time.Duration) Option {
 	return Option{func(c *config) {
 		if d <= 0 {
@@ -609,8 +610,8 @@ func SyncEvery(d time.Duration) Option {
 	}}
 }
 
-// SkipUndecodable makes a pump with [Resume] count an item that can't be decoded
-// as lost and go on with the next. Without Resume that is always so.
+// SkipUndecodable makes a pump with [Resume] count an item that can't be
+// decoded as lost and go on with the next. Without Resume that is always so.
 func SkipUndecodable() Option { return Option{func(c *config) { c.skip = true }} }
 
 // KeepOpen leaves out open at the end, so that several pipes can send into one
@@ -646,8 +647,8 @@ var (
 	ErrStopped = errors.New("hopper: stopped")
 
 	// ErrOutClosed says that somebody else closed out, which only the pump may
-	// do. The item that it was about to send is not lost: it is treated like all
-	// that waits when a pump is stopped.
+	// do. The item that it was about to send is not lost: it is treated like
+	// all that waits when a pump is stopped.
 	ErrOutClosed = errors.New("hopper: out was closed by somebody else: only the pump may close it")
 )
 
@@ -809,18 +810,18 @@ func (p *Pump) Done() <-chan struct{} { return p.done }
 
 // Wait blocks until the pump has ended. It returns nil only if every item
 // received was delivered, and acknowledged with [ManualAck]. Otherwise it
-// returns, joined, what ended the pump
-// ([ErrStopped], the context's cause, [ErrOutClosed], a [*DecodeError]), what was
-// lost and what was kept (an [*UndeliveredError] each, the lost one first), and
-// a [*spill.CorruptError] for each stretch that damage on disk has cost.
+// returns, joined, what ended the pump ([ErrStopped], the context's cause,
+// [ErrOutClosed], a [*DecodeError]), what was lost and what was kept (an
+// [*UndeliveredError] each, the lost one first), and a [*spill.CorruptError]
+// for each stretch that damage on disk has cost.
 func (p *Pump) Wait() error {
 	<-p.done
 	return p.err
 }
 
 // Shutdown stops receiving, except what stands in in's buffer, and blocks until
-// all that waits has been delivered, or until ctx ends: then the pump ends as by
-// [Pump.Close]. It returns nil only if everything was delivered; else what
+// all that waits has been delivered, or until ctx ends: then the pump ends as
+// by [Pump.Close]. It returns nil only if everything was delivered; else what
 // [Pump.Wait] returns, and ctx's cause where that ended it. A nil ctx is
 // context.Background().
 func (p *Pump) Shutdown(ctx context.Context) error {
@@ -843,11 +844,11 @@ func (p *Pump) Shutdown(ctx context.Context) error {
 	return errors.Join(context.Cause(ctx), p.err)
 }
 
-// Close stops the pump and blocks until it has ended. What stands in in's buffer
-// is received first, beyond all limits. With [Resume] everything that waits is
-// kept; without, it is lost. Close returns nil if nothing was lost, else what
-// was. It may be called again, with the same result. It does not wait for a disk
-// that hangs for longer than a second, or ten with Resume.
+// Close stops the pump and blocks until it has ended. What stands in in's
+// buffer is received first, beyond all limits. With [Resume] everything that
+// waits is kept; without, it is lost. Close returns nil if nothing was lost,
+// else what was. It may be called again, with the same result. It does not wait
+// for a disk that hangs for longer than a second, or ten with Resume.
 func (p *Pump) Close() error {
 	p.stop(closing)
 	<-p.done
@@ -855,9 +856,9 @@ func (p *Pump) Close() error {
 }
 
 // Ack says that the n oldest items that were delivered and are not acknowledged
-// yet are done: they will not come back. It needs [ManualAck]. It does not block,
-// is safe for concurrent use, and does nothing once the pump has ended. Like
-// sync.WaitGroup it panics if that is more than was delivered.
+// yet are done: they will not come back. It needs [ManualAck]. It does not
+// block, is safe for concurrent use, and does nothing once the pump has ended.
+// Like sync.WaitGroup it panics if that is more than was delivered.
 func (p *Pump) Ack(n int) {
 	if p.acks == nil {
 		panic("hopper: Ack on a pump without ManualAck: an item is done when it is delivered")
@@ -965,8 +966,8 @@ type stall struct {
 }
 
 // set notes why the pump is not receiving now; nil: it is, or is only waiting
-// for a disk that is slower than the producer. A pump that has stopped receiving
-// says no more about that.
+// for a disk that is slower than the producer. A pump that has stopped
+// receiving says no more about that.
 func (s *stall) set(opts *config, err error, stopped bool) {
 	if err == nil && s.now.why() == "" {
 		return

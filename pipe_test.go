@@ -3857,9 +3857,9 @@ func readDiary(t *testing.T, path string) (all []noted) {
 	return all
 }
 
-// workUntilKilled sends items numbered from one on, which the file "first" says,
-// and receives and acknowledges them, now faster and now more slowly. If the
-// file says so they only trickle, and none is acknowledged.
+// workUntilKilled sends items numbered from one on, which the file "first"
+// says, and receives and acknowledges them, now faster and now more slowly. If
+// the file says so they only trickle, and none is acknowledged.
 func workUntilKilled(dir string) error {
 	b, err := os.ReadFile(filepath.Join(dir, "first"))
 	if err != nil {
@@ -3985,8 +3985,8 @@ func (h *history) check(t *testing.T, cycle int, dir string) {
 	}
 }
 
-// lost accounts for an item that was not acknowledged for sure and does not come
-// back.
+// lost accounts for an item that was not acknowledged for sure and does not
+// come back.
 func (h *history) lost(t *testing.T, cycle int, n uint64) {
 	t.Helper()
 	item, known := h.sent[n]

@@ -16,8 +16,8 @@ const (
 	publishEvery = 16        // bursts
 )
 
-// A loop is the pump's goroutine. It owns all of this, takes no locks, and never
-// waits for the disk before the end.
+// A loop is the pump's goroutine. It owns all of this, takes no locks, and
+// never waits for the disk before the end.
 type loop[T any] struct {
 	p     *Pump
 	in    <-chan T // nil: nothing more is received
@@ -70,8 +70,8 @@ func (l *loop[T]) finished() bool {
 // drained reports whether everything has been delivered that ever will be.
 func (l *loop[T]) drained() bool { return l.in == nil && l.items.Empty() }
 
-// acknowledged reports whether all that was delivered is done. Nothing more will
-// be: the consumer sees that.
+// acknowledged reports whether all that was delivered is done. Nothing more
+// will be: the consumer sees that.
 func (l *loop[T]) acknowledged() bool {
 	if l.p.acks == nil {
 		return true
@@ -187,7 +187,8 @@ func (l *loop[T]) announce(v T, passed int) bool {
 	return true
 }
 
-// head returns the oldest item, ready for delivery, or nil if it is not at hand.
+// head returns the oldest item, ready for delivery, or nil if it is not at
+// hand.
 func (l *loop[T]) head() *T {
 	head := l.items.Head()
 	if head != nil && l.p.acks != nil {
@@ -329,8 +330,8 @@ func (l *loop[T]) woken() {
 	}
 }
 
-// waitForOut blocks until out takes the oldest item, for a while. A consumer that
-// wanted no more than the CPU is there at once.
+// waitForOut blocks until out takes the oldest item, for a while. A consumer
+// that wanted no more than the CPU is there at once.
 func (l *loop[T]) waitForOut() {
 	start := time.Now()
 	select {
@@ -444,14 +445,15 @@ type pace struct {
 	vain     int    // such waits in a row that took longer than patience
 }
 
-// stalled reports whether out has taken nothing for so long that it is not worth
-// a turn.
+// stalled reports whether out has taken nothing for so long that it is not
+// worth a turn.
 func (p *pace) stalled() bool { return p.refusals == many }
 
 // took notes that out has taken an item.
 func (p *pace) took() { p.refusals = 0 }
 
-// delivered notes a turn that has delivered, and reports whether it may receive.
+// delivered notes a turn that has delivered, and reports whether it may
+// receive.
 func (p *pace) delivered() bool {
 	p.took()
 	p.odd = !p.odd
@@ -459,8 +461,8 @@ func (p *pace) delivered() bool {
 }
 
 // refused notes a turn without a delivery and returns how many items it may
-// receive. total is the number of items delivered so far, and ready says whether
-// there is one that out could take.
+// receive. total is the number of items delivered so far, and ready says
+// whether there is one that out could take.
 func (p *pace) refused(total uint64, ready bool) int {
 	switch {
 	case p.refusals < many:

@@ -117,8 +117,8 @@ const (
 	maxBlock   = 512
 )
 
-// blockSize returns the size of the next block, where so many bytes of the input
-// remain.
+// blockSize returns the size of the next block, where so many bytes of the
+// input remain.
 func (d *decoder) blockSize(left int) int {
 	if left <= lastBlock {
 		return left

@@ -319,9 +319,9 @@ func (textEntries[V]) measure(o *mapOp, m *meter, p ptr) {
 	giveSpare(&m.spares, v)
 }
 
-// spares are pointers to variables of any types, for one walk after another: the
-// address of a variable on the stack would move it to the heap, since it goes to
-// an op.
+// spares are pointers to variables of any types, for one walk after another:
+// the address of a variable on the stack would move it to the heap, since it
+// goes to an op.
 type spares []any
 
 const maxSpares = 8

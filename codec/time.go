@@ -8,9 +8,9 @@ import (
 )
 
 // A time.Time goes as its instant and its location: seconds since 1970, a
-// varint, and nanoseconds, a uvarint, then a tag. UTC and Local are a tag alone;
-// Local is whatever is local to the reader. Any other location has, behind the
-// tag,
+// varint, and nanoseconds, a uvarint, then a tag. UTC and Local are a tag
+// alone; Local is whatever is local to the reader. Any other location has,
+// behind the tag,
 //
 //	4 bytes    its number among those that this process has met, little-endian
 //	string     its name

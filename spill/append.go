@@ -90,8 +90,8 @@ func (a *appender) setLength(b []byte) []byte {
 	return b
 }
 
-// done empties the tail if all of its items are done, so that its memory is used
-// again.
+// done empties the tail if all of its items are done, so that its memory is
+// used again.
 func (a *appender) done(seq uint64) {
 	if t := a.tail; t != nil && t.items > 0 && t.end() <= seq {
 		t.first, t.items, t.buf = t.end(), 0, t.buf[:framesAt]

@@ -23,8 +23,8 @@ const bufSize = 80 << 10
 var buffers = sync.Pool{New: func() any { return new([bufSize]byte) }}
 
 // atHand are some buffers that logs in use keep from the collector, which would
-// take them from the pool between one run and the next. A log that comes to rest
-// gives them all to the pool.
+// take them from the pool between one run and the next. A log that comes to
+// rest gives them all to the pool.
 var atHand struct {
 	mu   sync.Mutex
 	free []*[bufSize]byte
@@ -104,9 +104,9 @@ func (r *run) skip(seq uint64) (rest []byte) {
 //	                    └──── flush: packed as it is written ─────┘
 //
 // From sealed on it is only read, by up to two at a time beside the queue: the
-// user of the log, by a cursor, and whoever packs or writes it. It can leave the
-// queue in any state, when its items are done; the last user gives the memory
-// back.
+// user of the log, by a cursor, and whoever packs or writes it. It can leave
+// the queue in any state, when its items are done; the last user gives the
+// memory back.
 type pending struct {
 	run
 
@@ -127,7 +127,8 @@ const (
 	stored
 )
 
-// pack makes the run's chunk: where it stands if it is to be plain, else in dst.
+// pack makes the run's chunk: where it stands if it is to be plain, else in
+// dst.
 func (p *pending) pack(tag uint32, dst []byte) {
 	if !p.single() {
 		return // chunk by chunk, as it is written

@@ -3,9 +3,9 @@ package spill
 import "sync"
 
 // A crew is the goroutines that do one kind of a log's work. They start when
-// there is some, and stay until the log comes to rest: to start one for each run,
-// and to grow its stack, takes a fiftieth of the time of a drain. All of it is
-// guarded by the log's lock.
+// there is some, and stay until the log comes to rest: to start one for each
+// run, and to grow its stack, takes a fiftieth of the time of a drain. All of
+// it is guarded by the log's lock.
 type crew struct {
 	l    *Log
 	most int         // goroutines

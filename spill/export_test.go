@@ -37,7 +37,8 @@ type Held struct {
 	Ahead  int // of runs that were read ahead
 }
 
-// Held returns what the log has in memory. It fails if the log counts otherwise.
+// Held returns what the log has in memory. It fails if the log counts
+// otherwise.
 func (l *Log) Held() (h Held, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

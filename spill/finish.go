@@ -21,8 +21,8 @@ type ending struct {
 	err     error  // why
 }
 
-// lastTries is how many refusals at the end are not final. With the pauses after
-// them that is a third of a second in all.
+// lastTries is how many refusals at the end are not final. With the pauses
+// after them that is a third of a second in all.
 const lastTries = 5
 
 func (e *ending) closed() bool { return e != nil && e.over }
@@ -68,8 +68,8 @@ func (e *ending) waitForRoom(l *Log) {
 
 // Finish begins the end of a log whose items are to be kept: the store's limits
 // are lifted, nothing is read any more, and all that is in memory is written.
-// What is appended from here on is written too; Begin takes items that belong in
-// front of all others now. Where memory is full, Commit waits for the store,
+// What is appended from here on is written too; Begin takes items that belong
+// in front of all others now. Where memory is full, Commit waits for the store,
 // until ctx ends.
 func (l *Log) Finish(ctx context.Context) {
 	l.sealTail()

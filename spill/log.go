@@ -44,8 +44,8 @@ type Config struct {
 	// them to be stored.
 	Journal bool
 
-	// Wake, of capacity 1, gets a value when what Next, Room, Refusal, RestDue or
-	// Synced returns may have changed.
+	// Wake, of capacity 1, gets a value when what Next, Room, Refusal, RestDue
+	// or Synced returns may have changed.
 	Wake chan<- struct{}
 }
 
@@ -54,8 +54,8 @@ type Config struct {
 // store, except Finish, Close and, after Finish, Commit. Goroutines of its own
 // do, which run only while there is work for them.
 //
-// Usage and Retry are safe for concurrent use. All other methods belong to one goroutine,
-// the log's user.
+// Usage and Retry are safe for concurrent use. All other methods belong to one
+// goroutine, the log's user.
 type Log struct {
 	cfg     Config
 	tag     uint32 // checksum of the label
@@ -161,8 +161,9 @@ func (l *Log) affords(held int64) bool {
 const overhead = 4 << 10
 
 // Refusal returns why Room is false or a sync fails, or nil if that is only
-// because the store is slower than the caller. The error matches [ErrFull] if the store has
-// reached its limit, and [ErrHung] if it has not answered for some time.
+// because the store is slower than the caller. The error matches [ErrFull] if
+// the store has reached its limit, and [ErrHung] if it has not answered for
+// some time.
 func (l *Log) Refusal(held int64) error {
 	if l.limited && !l.affords(held) {
 		return ErrFull
@@ -179,10 +180,11 @@ func (l *Log) Refusal(held int64) error {
 	return l.syncing.refusal
 }
 
-// Err returns why the log has come to an end by itself, or nil. The error matches
-// [ErrLocked]: another log has taken the store over, and nothing can be stored or
-// read any more. What is left to do is to call Close, which counts what is lost.
-// Wake gets a value when it changes. It is safe for concurrent use.
+// Err returns why the log has come to an end by itself, or nil. The error
+// matches [ErrLocked]: another log has taken the store over, and nothing can be
+// stored or read any more. What is left to do is to call Close, which counts
+// what is lost. Wake gets a value when it changes. It is safe for concurrent
+// use.
 func (l *Log) Err() error {
 	if why := l.over.Load(); why != nil {
 		return *why
@@ -446,11 +448,11 @@ func (l *Log) tick() {
 func (l *Log) RestDue() bool { return l.restDue.Load() }
 
 // Rest makes the log take next to no memory until it is used again: what is in
-// memory is written, and what was handed out or read ahead is forgotten from the
-// item from on, at which the caller goes on with the next Next: its items are
-// returned again. A journal writes nothing if no item from there on waits, and
-// keeps in memory what is not done. Rest reports false, and leaves everything
-// as it is, if the store is just being read.
+// memory is written, and what was handed out or read ahead is forgotten from
+// the item from on, at which the caller goes on with the next Next: its items
+// are returned again. A journal writes nothing if no item from there on waits,
+// and keeps in memory what is not done. Rest reports false, and leaves
+// everything as it is, if the store is just being read.
 func (l *Log) Rest(from uint64) bool {
 	l.restDue.Store(false)
 	idle := l.cfg.Journal && from >= l.appender.end

@@ -666,7 +666,8 @@ func TestLittleIsReadAheadUntilTheFirstIsTaken(t *testing.T) {
 	})
 }
 
-// A user who is faster than the store, and has to wait for it, still takes much.
+// A user who is faster than the store, and has to wait for it, still takes
+// much.
 func TestAUserWhoHasToWaitIsReadAheadTo(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		r.size = sized(fullRun)

@@ -259,7 +259,8 @@ func (m *model) take(n int) {
 			continue
 		}
 
-		// What has been handed out is done before there is more, as with a pump.
+		// What has been handed out is done before there is more, as with a
+		// pump.
 		m.done(m.window)
 		c, lost := m.log.Next(m.head(), m.head())
 		m.cursor = c

@@ -81,8 +81,8 @@ func (l *Log) pack() {
 	}
 }
 
-// claim returns the oldest run that is to be packed, or nil at the end. Before it
-// waits for one it calls the writer, for all that have been packed in a row.
+// claim returns the oldest run that is to be packed, or nil at the end. Before
+// it waits for one it calls the writer, for all that have been packed in a row.
 func (l *Log) claim() *pending {
 	l.mu.Lock()
 	defer l.mu.Unlock()

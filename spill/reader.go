@@ -34,15 +34,15 @@ type reader struct {
 	part part
 }
 
-// seek makes seq the next item to be found, at pos or, if that is zero, wherever
-// the store has it.
+// seek makes seq the next item to be found, at pos or, if that is zero,
+// wherever the store has it.
 func (r *reader) seek(seq uint64, pos Position) {
 	r.seq, r.pos, r.rest, r.last = seq, pos, nil, 0
 	r.why, r.part = nil, part{}
 }
 
-// drop gives the reader's memory back. An item of which it has only a part is to
-// be read again.
+// drop gives the reader's memory back. An item of which it has only a part is
+// to be read again.
 func (r *reader) drop() {
 	at := r.pos
 	if r.part.buf != nil {

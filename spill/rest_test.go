@@ -260,8 +260,8 @@ func TestUseOfALogPutsItsRestOff(t *testing.T) {
 	}
 }
 
-// goroutines returns how many goroutines the logs have, beside the caller's, and
-// how many of them are waiting for work.
+// goroutines returns how many goroutines the logs have, beside the caller's,
+// and how many of them are waiting for work.
 func goroutines() (n, idle int) {
 	stacks := make([]byte, 1<<20)
 	stacks = stacks[:runtime.Stack(stacks, true)]

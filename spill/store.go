@@ -15,11 +15,11 @@ import (
 // chunks does.
 //
 // Calls. Open comes first and once, Close last and once. In between one
-// goroutine at a time calls Append, Trim, Sync and Lift, and another, at the same
-// time, Read. Usage may be called from anywhere, before Open and after Close
-// too; the log calls it with a lock held. All other methods but Lift may block;
-// they should return when their context ends. The log keeps its own promises
-// while they block.
+// goroutine at a time calls Append, Trim, Sync and Lift, and another, at the
+// same time, Read. Usage may be called from anywhere, before Open and after
+// Close too; the log calls it with a lock held. All other methods but Lift may
+// block; they should return when their context ends. The log keeps its own
+// promises while they block.
 //
 // Numbers. Items are numbered without limit below 1<<63. The numbers of
 // successive batches grow, mostly without a gap. A gap means that nobody waits
@@ -29,32 +29,32 @@ import (
 // other bounds: it is the same item then.
 type Store interface {
 	// Open takes the store into use and returns what an earlier log has left in
-	// it. The label names the kind of the items. Open fails with a [*LabelError]
-	// if the store holds items of another kind, with [ErrVersion] if a newer
-	// program wrote them, with [ErrLocked] if another log is using the store,
-	// and, if keep is false, with [ErrNotResumed] if an earlier log left items
-	// on purpose. A store whose Open has failed holds no resources and may be
-	// dropped without Close.
+	// it. The label names the kind of the items. Open fails with a
+	// [*LabelError] if the store holds items of another kind, with [ErrVersion]
+	// if a newer program wrote them, with [ErrLocked] if another log is using
+	// the store, and, if keep is false, with [ErrNotResumed] if an earlier log
+	// left items on purpose. A store whose Open has failed holds no resources
+	// and may be dropped without Close.
 	Open(ctx context.Context, label string, keep bool) (Range, error)
 
 	// Append adds the batches in their order, each whole or not at all. It
-	// returns how many of them, from the first on, are stored, and the reason if
-	// and only if that is not all. Several batches come in one call, so that a store with a
-	// long way to go can have them under way together. It must not return while
-	// it doesn't know: after a time-out it finds out what has become of a batch,
-	// or counts it as not stored and recognises it if it comes again. The log
-	// calls again after a pause, with the same batches or later ones; after Lift
-	// only a few times, so that a store which can do better should, until the
-	// context ends. The chunks of a batch belong to the log again once Append
-	// returns.
+	// returns how many of them, from the first on, are stored, and the reason
+	// if and only if that is not all. Several batches come in one call, so that
+	// a store with a long way to go can have them under way together. It must
+	// not return while it doesn't know: after a time-out it finds out what has
+	// become of a batch, or counts it as not stored and recognises it if it
+	// comes again. The log calls again after a pause, with the same batches or
+	// later ones; after Lift only a few times, so that a store which can do
+	// better should, until the context ends. The chunks of a batch belong to
+	// the log again once Append returns.
 	Append(ctx context.Context, batches []*Batch) (stored int, err error)
 
 	// Read returns chunks in which the item seq is to be found, or else the
-	// first items behind it. The log asks only for what is there: seq lies below
-	// the end of what Open has returned or Append has stored. The chunks may be
-	// in buf, which has room for [MaxChunk] bytes or more, or in memory of the
-	// store's own; either way they stay as they are until the next Read. See
-	// [Extent] for how from leads from one Read to the next. An error means
+	// first items behind it. The log asks only for what is there: seq lies
+	// below the end of what Open has returned or Append has stored. The chunks
+	// may be in buf, which has room for [MaxChunk] bytes or more, or in memory
+	// of the store's own; either way they stay as they are until the next Read.
+	// See [Extent] for how from leads from one Read to the next. An error means
 	// "not now": the log asks again after a pause. What can't be read for good
 	// is reported as damage, in Extent.Err.
 	Read(ctx context.Context, seq uint64, from Position, buf []byte) (Extent, error)
@@ -65,22 +65,22 @@ type Store interface {
 	Trim(ctx context.Context, acked uint64) error
 
 	// Sync makes durable what Append has stored, of a store opened with keep:
-	// after a crash of the machine it is there like after that of the process. It
-	// also remembers, as durably, that all items below acked are done: if any
-	// items are there at the next Open, it returns a Range.Next of at least
-	// acked, and never one above the largest number that was ever passed as acked
-	// to Sync or Trim, or as next to Close, unless it has no items below. acked
-	// never exceeds the numbers of items to come, but it may exceed those that
-	// are stored; a store that remembers it then also returns a Range.End of at
-	// least acked.
+	// after a crash of the machine it is there like after that of the process.
+	// It also remembers, as durably, that all items below acked are done: if
+	// any items are there at the next Open, it returns a Range.Next of at least
+	// acked, and never one above the largest number that was ever passed as
+	// acked to Sync or Trim, or as next to Close, unless it has no items below.
+	// acked never exceeds the numbers of items to come, but it may exceed those
+	// that are stored; a store that remembers it then also returns a Range.End
+	// of at least acked.
 	//
-	// A store whose Append is durable has only acked to remember, and nothing at
-	// all while no items below acked are left in it. One that can't keep what it
-	// is given, because it was opened without keep, does nothing. An error means
-	// that nothing new is sure: the log asks again after a pause, with the same
-	// acked or a larger one. What a failed call may have lost, such as data that
-	// the operating system has dropped after an error, must be stored anew
-	// before a later call succeeds.
+	// A store whose Append is durable has only acked to remember, and nothing
+	// at all while no items below acked are left in it. One that can't keep
+	// what it is given, because it was opened without keep, does nothing. An
+	// error means that nothing new is sure: the log asks again after a pause,
+	// with the same acked or a larger one. What a failed call may have lost,
+	// such as data that the operating system has dropped after an error, must
+	// be stored anew before a later call succeeds.
 	Sync(ctx context.Context, acked uint64) error
 
 	// Lift says that the log is ending: from here on the limits that the store
@@ -93,13 +93,13 @@ type Store interface {
 
 	// Close ends the store. If keep is false it deletes everything. Otherwise
 	// exactly the items from next up to, not including, end are left, but for
-	// skipped numbers: Close makes them durable, and the next Open returns them.
-	// If it finds that some of them are gone its error is a [*CorruptError]. Equal numbers mean
-	// that nothing is known to be left beyond what Append has stored from next
-	// on. keep is what Open was given. Close lets go of locks, files and
-	// goroutines, also if the context has ended: then what was appended is as
-	// after a crash. The store may not be used afterwards, whatever Close
-	// returns.
+	// skipped numbers: Close makes them durable, and the next Open returns
+	// them. If it finds that some of them are gone its error is a
+	// [*CorruptError]. Equal numbers mean that nothing is known to be left
+	// beyond what Append has stored from next on. keep is what Open was given.
+	// Close lets go of locks, files and goroutines, also if the context has
+	// ended: then what was appended is as after a crash. The store may not be
+	// used afterwards, whatever Close returns.
 	Close(ctx context.Context, keep bool, next, end uint64) error
 }
 

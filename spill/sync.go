@@ -36,8 +36,8 @@ func (s *syncState) wants(p *pending) bool {
 // SyncLater asks for everything that has been appended so far to be stored and
 // made durable, but for the items below acked, which are done: they need not be
 // stored, and do not come back once the sync has finished, not even after a
-// crash of the machine. It does not block. Synced tells what has come of it, and
-// Wake gets a value when a sync has finished or failed.
+// crash of the machine. It does not block. Synced tells what has come of it,
+// and Wake gets a value when a sync has finished or failed.
 //
 // Syncs that are asked for while one is under way become one. A sync that fails
 // is repeated after a pause, until it succeeds or the log ends; Refusal tells

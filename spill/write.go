@@ -8,8 +8,8 @@ import (
 // sayAgain is how long a refusal is not logged again that has been logged.
 const sayAgain = time.Minute
 
-// hungAfter is how long a call may take before the store counts as one that does
-// not answer.
+// hungAfter is how long a call may take before the store counts as one that
+// does not answer.
 const hungAfter = time.Second
 
 // ErrHung says that the store has not answered for more than a second.
@@ -244,8 +244,8 @@ func (l *Log) refusedLocked(p *pending, err error) {
 }
 
 // Retry has a store that has refused items asked again at once, instead of at
-// the end of a pause: there may be room now. It does not block. Unlike the other
-// methods it may be called from anywhere, also after Close.
+// the end of a pause: there may be room now. It does not block. Unlike the
+// other methods it may be called from anywhere, also after Close.
 func (l *Log) Retry() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

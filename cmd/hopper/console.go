@@ -14,8 +14,8 @@ import (
 	"example.com/hopper/spill"
 )
 
-// A console writes lines to stderr, and below them a status that is overwritten. It is safe
-// for concurrent use.
+// A console writes lines to stderr, and below them a status that is
+// overwritten. It is safe for concurrent use.
 type console struct {
 	mu     sync.Mutex
 	w      io.Writer

@@ -21,8 +21,8 @@ const (
 	demoEvery = 100 * time.Millisecond
 )
 
-// The parts of a demo, of its length: the consumer stalls between the first two,
-// and the producer ends at the third.
+// The parts of a demo, of its length: the consumer stalls between the first
+// two, and the producer ends at the third.
 const (
 	stallFrom = 0.2
 	stallTo   = 0.55

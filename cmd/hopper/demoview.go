@@ -188,7 +188,8 @@ func (v *view) most(label string) (most float64) {
 	return most
 }
 
-// sampled returns the values of all the time so far, in so many columns at most.
+// sampled returns the values of all the time so far, in so many columns at
+// most.
 func (c *curve) sampled(columns int) []float64 {
 	if len(c.values) <= columns {
 		return c.values

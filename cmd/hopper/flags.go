@@ -137,7 +137,8 @@ func flagSet(name string) *flag.FlagSet {
 	return fs
 }
 
-// parse parses args, which are to end with operands arguments that are no flags.
+// parse parses args, which are to end with operands arguments that are no
+// flags.
 func parse(fs *flag.FlagSet, args []string, operands int) error {
 	switch err := fs.Parse(args); {
 	case err == flag.ErrHelp:

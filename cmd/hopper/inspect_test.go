@@ -267,7 +267,8 @@ func TestDirectoriesWithoutABacklog(t *testing.T) {
 	}
 }
 
-// TestLookingIntoALiveDirectory looks while segments come and go, and the last one grows.
+// TestLookingIntoALiveDirectory looks while segments come and go, and the last
+// one grows.
 func TestLookingIntoALiveDirectory(t *testing.T) {
 	dir := t.TempDir()
 	keep(t, dir, codec.Bytes{}, [][]byte{random(100_000), random(200_000)}) // so that there is a receipt too

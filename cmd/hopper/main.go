@@ -1,5 +1,6 @@
-// Command hopper is a pipe that does not make its producer wait: what the consumer does not
-// take yet stays in a little memory and, past that, in compressed segment files.
+// Command hopper is a pipe that does not make its producer wait: what the
+// consumer does not take yet stays in a little memory and, past that, in
+// compressed segment files.
 //
 //	producer | hopper [flags] | consumer
 //	hopper inspect [-json] DIR
@@ -45,8 +46,8 @@ func main() {
 	os.Exit(run(os.Args[1:], std))
 }
 
-// notify returns the signals to stop, those excepted that the parent wants ignored, as nohup
-// does. A closed stdout comes as an error and not as SIGPIPE.
+// notify returns the signals to stop, those excepted that the parent wants
+// ignored, as nohup does. A closed stdout comes as an error and not as SIGPIPE.
 func notify() <-chan os.Signal {
 	c := make(chan os.Signal, 2)
 	for _, s := range [...]os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
@@ -118,8 +119,9 @@ func exitCode(err error) int {
 	return exitFailed
 }
 
-// messages returns a line for each error that is joined in err, each beginning with the name of
-// this command. That nobody reads stdout is told by the exit code alone.
+// messages returns a line for each error that is joined in err, each beginning
+// with the name of this command. That nobody reads stdout is told by the exit
+// code alone.
 func messages(err error) (lines []string) {
 	if err == nil {
 		return nil

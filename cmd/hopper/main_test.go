@@ -15,12 +15,14 @@ import (
 	"time"
 )
 
-// TestMain runs the command itself where a test wants it as a process of its own.
+// TestMain runs the command itself where a test wants it as a process of its
+// own.
 func TestMain(m *testing.M) {
 	if os.Getenv("HOPPER_TEST_MAIN") != "" {
 		main()
 	}
-	// A child inherits what is ignored here, as in a script's background job; not what is caught.
+	// A child inherits what is ignored here, as in a script's background job;
+	// not what is caught.
 	signal.Notify(make(chan os.Signal, 1), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	os.Exit(m.Run())
 }
@@ -34,7 +36,8 @@ type process struct {
 	lines  chan string   // of stderr, as they come
 }
 
-// start starts the command with stdin from in, or an empty one. Its stdout is a pipe that nobody reads until the test does.
+// start starts the command with stdin from in, or an empty one. Its stdout is a
+// pipe that nobody reads until the test does.
 func start(t *testing.T, in *os.File, args ...string) *process {
 	t.Helper()
 	r, w := newPipePair(t)
@@ -130,8 +133,8 @@ func (p *process) readAll() []byte {
 	return b
 }
 
-// random returns n bytes, at most 24 MiB, that no compression shrinks and no other place repeats. They
-// are shared: nobody may change them.
+// random returns n bytes, at most 24 MiB, that no compression shrinks and no
+// other place repeats. They are shared: nobody may change them.
 func random(n int) []byte { return noise()[:n:n] }
 
 var noise = sync.OnceValue(func() []byte {
@@ -140,7 +143,8 @@ var noise = sync.OnceValue(func() []byte {
 	return b
 })
 
-// feed writes data to w in the background; done is closed when all of it is taken.
+// feed writes data to w in the background; done is closed when all of it is
+// taken.
 func feed(w io.Writer, data []byte) (done chan struct{}) {
 	done = make(chan struct{})
 	go func() {

@@ -134,7 +134,8 @@ func (p *pipe) run() int {
 	}
 }
 
-// ended returns the exit code when nothing is written any more: all is, or stdout does not take it.
+// ended returns the exit code when nothing is written any more: all is, or
+// stdout does not take it.
 func (p *pipe) ended() int {
 	err := p.sink.err
 	switch {
@@ -253,7 +254,8 @@ func (p *pipe) unlessUrged(done <-chan struct{}) bool {
 	}
 }
 
-// appendLeft adds to the kept backlog what was read and the pump could not take.
+// appendLeft adds to the kept backlog what was read and the pump could not
+// take.
 func (p *pipe) appendLeft(left []byte) error {
 	in, out := make(chan []byte), make(chan []byte)
 	pump, err := hopper.Pipe(out, in, hopper.Dir(p.dir), hopper.Resume(), hopper.KeepFree(0),

@@ -294,7 +294,8 @@ func segments(t *testing.T, dir string) []string {
 	return names
 }
 
-// diskUse returns the size of the segments. A segment may go and another one come while they are looked at: then it looks again.
+// diskUse returns the size of the segments. A segment may go and another one
+// come while they are looked at: then it looks again.
 func diskUse(t *testing.T, dir string) (bytes int64) {
 	t.Helper()
 	for {

@@ -12,16 +12,18 @@ import (
 )
 
 const (
-	// roomy is the room that a pipe is given once data flows, in bytes. More than
-	// the usual 64 KiB saves switches between the processes on either side.
+	// roomy is the room that a pipe is given once data flows, in bytes. More
+	// than the usual 64 KiB saves switches between the processes on either
+	// side.
 	roomy = 256 << 10
 
-	// growAfter is how many bytes must have gone through before: a consumer that
-	// never reads does not get more.
+	// growAfter is how many bytes must have gone through before: a consumer
+	// that never reads does not get more.
 	growAfter = 1 << 20
 
-	// budgetPart is the part of a user's pipe budget that a pipe may take. Once it
-	// is used up the kernel makes all new pipes of that user small; see pipe(7).
+	// budgetPart is the part of a user's pipe budget that a pipe may take. Once
+	// it is used up the kernel makes all new pipes of that user small; see
+	// pipe(7).
 	budgetPart = 256
 )
 
@@ -132,11 +134,13 @@ func (p *pipeEnd) wait(event int16) error {
 	return err
 }
 
-// SetReadDeadline ends reads that wait. The only deadline is one that has passed.
+// SetReadDeadline ends reads that wait. The only deadline is one that has
+// passed.
 func (p *pipeEnd) SetReadDeadline(time.Time) error {
 	p.once.Do(func() { unix.Close(p.end[1]) })
 	return nil
 }
 
-// SetWriteDeadline ends writes that wait. The only deadline is one that has passed.
+// SetWriteDeadline ends writes that wait. The only deadline is one that has
+// passed.
 func (p *pipeEnd) SetWriteDeadline(t time.Time) error { return p.SetReadDeadline(t) }

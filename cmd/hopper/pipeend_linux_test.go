@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pipeOf returns an interruptible writing end of a pipe, and how much the kernel
-// holds of it.
+// pipeOf returns an interruptible writing end of a pipe, and how much the
+// kernel holds of it.
 func pipeOf(t *testing.T) (w *pipeEnd, r *os.File, size func() int) {
 	t.Helper()
 	r, f, err := os.Pipe()

@@ -21,7 +21,8 @@ const restName = "hopper.rest"
 // newExt is ends the name of a file that is being written.
 const newExt = ".new"
 
-// saveRest replaces the file, durably, or removes it where there is nothing to save.
+// saveRest replaces the file, durably, or removes it where there is nothing to
+// save.
 func saveRest(dir string, rest []byte) error {
 	path := filepath.Join(dir, restName)
 	if len(rest) == 0 {

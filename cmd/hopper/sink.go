@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// A sink writes to stdout what it receives. The channel has no buffer, so that one item
-// is in its hand, and all others are the pump's.
+// A sink writes to stdout what it receives. The channel has no buffer, so that
+// one item is in its hand, and all others are the pump's.
 type sink struct {
 	w    io.Writer
 	from <-chan []byte

@@ -16,15 +16,16 @@ const (
 	// count, and a chunk of a segment just holds it.
 	pieceSize = 60 << 10
 
-	// largeSize is the same while items go through memory: there, each one costs the same.
+	// largeSize is the same while items go through memory: there, each one
+	// costs the same.
 	largeSize = 256 << 10
 )
 
 // stopGrace is how long a stop waits for what can't be interrupted.
 const stopGrace = 200 * time.Millisecond
 
-// buffers are for reuse. An item that went through memory is the very slice that was read, so
-// whoever has written it can give it back.
+// buffers are for reuse. An item that went through memory is the very slice
+// that was read, so whoever has written it can give it back.
 type buffers struct{ small, large chan []byte }
 
 func newBuffers() buffers {
@@ -60,8 +61,8 @@ func (f buffers) put(b []byte) {
 	}
 }
 
-// A source reads stdin and sends what it read. The channel has no buffer, so that what
-// was sent is the pump's.
+// A source reads stdin and sends what it read. The channel has no buffer, so
+// that what was sent is the pump's.
 type source struct {
 	r    io.Reader
 	to   chan<- []byte // closed at the end
@@ -100,7 +101,8 @@ func (s *source) run() {
 	}
 }
 
-// piece returns the n bytes read into b. It does not let a few bytes keep much memory.
+// piece returns the n bytes read into b. It does not let a few bytes keep much
+// memory.
 func (s *source) piece(b []byte, n int) []byte {
 	if n > len(b)/2 {
 		return b[:n]
@@ -144,8 +146,8 @@ func (s *source) stop() {
 	finished(s.done, stopGrace)
 }
 
-// abandon ends sending too, and returns what could not be sent. Where reading can't be
-// interrupted, what it yields from now on is not ours.
+// abandon ends sending too, and returns what could not be sent. Where reading
+// can't be interrupted, what it yields from now on is not ours.
 func (s *source) abandon() []byte {
 	close(s.giveUp)
 	if s.interrupted {

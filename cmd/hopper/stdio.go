@@ -5,7 +5,8 @@ import (
 	"os"
 )
 
-// isTerminal reports whether w is a terminal, or another character device that is not /dev/null.
+// isTerminal reports whether w is a terminal, or another character device that
+// is not /dev/null.
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	if !ok {

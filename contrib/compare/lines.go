@@ -7,7 +7,8 @@ import (
 )
 
 // Lines are log lines in JSON, all of one length, which compress about as well
-// as real ones do: 2:1 at 128 bytes. Item i is one of them with its number in it.
+// as real ones do: 2:1 at 128 bytes. Item i is one of them with its number in
+// it.
 type lines struct {
 	size, at int
 	all      [4096][]byte

@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// status returns a size from /proc/self/status, in bytes; 0 where there is none.
+// status returns a size from /proc/self/status, in bytes; 0 where there is
+// none.
 func status(key string) int64 {
 	b, err := os.ReadFile("/proc/self/status")
 	if err != nil {

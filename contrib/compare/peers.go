@@ -29,8 +29,8 @@ type setting struct {
 	items    int    // in this run
 }
 
-// A between is what stands between a producer and a consumer: two channels, or two
-// calls.
+// A between is what stands between a producer and a consumer: two channels, or
+// two calls.
 type between[T any] struct {
 	in  chan<- T
 	out <-chan T
@@ -179,8 +179,8 @@ func openFastQueue(s setting) (*between[[]byte], error) {
 	}, nil
 }
 
-// openDiskQueue opens go-diskqueue with nsqd's size of a file. It keeps nothing in
-// memory, and syncs only where one file ends and the next begins.
+// openDiskQueue opens go-diskqueue with nsqd's size of a file. It keeps nothing
+// in memory, and syncs only where one file ends and the next begins.
 func openDiskQueue(s setting) (*between[[]byte], error) {
 	const never = math.MaxInt64
 	q := diskqueue.New("compare", s.dir, 100<<20, 0, int32(s.payload), never, never,
@@ -224,8 +224,8 @@ func openDque[T any](s setting) (*between[T], error) {
 	}, nil
 }
 
-// openWAL makes a queue of a log: it keeps an index to read at, and cuts off the
-// front now and then.
+// openWAL makes a queue of a log: it keeps an index to read at, and cuts off
+// the front now and then.
 func openWAL(s setting) (*between[[]byte], error) {
 	segment := s.memory / 2
 	log, err := wal.Open(filepath.Join(s.dir, "wal"),

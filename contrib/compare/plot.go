@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// The scene of the picture: a producer of so many lines a second, and a consumer
-// that stalls.
+// The scene of the picture: a producer of so many lines a second, and a
+// consumer that stalls.
 const (
 	sceneRate    = 50_000
 	sceneBytes   = 1024
@@ -97,8 +97,8 @@ func play(p peer, part float64) ([]moment, error) {
 	}
 }
 
-// sendAtRate sends lines until the time is over, sceneRate a second if it is not
-// made to wait. What it has missed it does not make up for.
+// sendAtRate sends lines until the time is over, sceneRate a second if it is
+// not made to wait. What it has missed it does not make up for.
 func sendAtRate(in chan<- []byte, sent *atomic.Int64, start time.Time, until time.Duration) {
 	defer close(in)
 	l := newLines(sceneBytes)

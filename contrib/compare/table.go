@@ -108,7 +108,8 @@ func (s session) scaled(w work) work {
 	return w
 }
 
-// runsOf returns how many runs of a work there are: of a long one, three at most.
+// runsOf returns how many runs of a work there are: of a long one, three at
+// most.
 func (s session) runsOf(w work) int {
 	if w.long {
 		return min(s.runs, 3)
@@ -116,7 +117,8 @@ func (s session) runsOf(w work) int {
 	return s.runs
 }
 
-// flags returns the flags that ask for this session, each with a space after it.
+// flags returns the flags that ask for this session, each with a space after
+// it.
 func (s session) flags() string {
 	switch {
 	case s.runs == defaultRuns && s.part == 1:

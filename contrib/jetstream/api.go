@@ -31,8 +31,8 @@ const (
 var errMissing = errors.New("message is missing in the stream")
 
 // An api asks the server for what the client library would ask it for, by way
-// of a wire: so that several can be under way, none outlives its context, and it
-// is known whom an answer is from.
+// of a wire: so that several can be under way, none outlives its context, and
+// it is known whom an answer is from.
 type api struct {
 	w      *wire
 	prefix string // "$JS.API."

@@ -30,10 +30,10 @@ type flight struct {
 	data []byte
 }
 
-// Append implements [spill.Store]. It makes messages of several batches, and has
-// several messages under way. Where the outcome is not known it asks the server
-// what is there, in this call or at the beginning of the next. After Lift it
-// tries until the context ends.
+// Append implements [spill.Store]. It makes messages of several batches, and
+// has several messages under way. Where the outcome is not known it asks the
+// server what is there, in this call or at the beginning of the next. After
+// Lift it tries until the context ends.
 func (s *store) Append(ctx context.Context, batches []*spill.Batch) (stored int, err error) {
 	if err := s.usable(); err != nil {
 		return 0, err
@@ -186,8 +186,8 @@ func (s *store) clearUp(ctx context.Context) {
 	}
 }
 
-// resolve finds out which messages the stream has got since last. If one of them
-// is not this store's, another has taken over.
+// resolve finds out which messages the stream has got since last. If one of
+// them is not this store's, another has taken over.
 func (s *store) resolve(ctx context.Context) error {
 	i, err := s.api.info(ctx, s.cfg.StreamName, false)
 	if err != nil {

@@ -158,8 +158,8 @@ func (x *index) behind() uint64 {
 }
 
 // doneUntil returns up to which message of the stream all items are done, and
-// how many messages these are: none if it is not worth while to delete them yet.
-// If that is every message the number is last+1.
+// how many messages these are: none if it is not worth while to delete them
+// yet. If that is every message the number is last+1.
 func (x *index) doneUntil(acked, last uint64) (n int, seq uint64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -175,8 +175,8 @@ func (x *index) doneUntil(acked, last uint64) (n int, seq uint64) {
 	return n, last + 1
 }
 
-// maxGranule is how many bytes of messages are deleted together. Each time takes
-// two requests.
+// maxGranule is how many bytes of messages are deleted together. Each time
+// takes two requests.
 const maxGranule = 4 << 20
 
 // setGranule makes it less where the space is limited.
@@ -189,8 +189,9 @@ func (x *index) setGranule(limit int64) {
 	}
 }
 
-// trimAtLocked returns the number up to which items must be done before messages
-// with items from next on are deleted: those that hold a granule, or all.
+// trimAtLocked returns the number up to which items must be done before
+// messages with items from next on are deleted: those that hold a granule, or
+// all.
 func (x *index) trimAtLocked(next uint64) uint64 {
 	at, bytes := uint64(0), int64(0)
 	for _, m := range x.msgs {

@@ -177,9 +177,9 @@ func (k *knowledge) learn(t *testing.T, told string) {
 	}
 }
 
-// TestKillAndTakeover kills a process that uses the store, again and again, while
-// another is waiting for it. Whatever a process was told to be stored must come
-// to the next, and nothing that was trimmed.
+// TestKillAndTakeover kills a process that uses the store, again and again,
+// while another is waiting for it. Whatever a process was told to be stored
+// must come to the next, and nothing that was trimmed.
 func TestKillAndTakeover(t *testing.T) {
 	t.Parallel()
 	cycles := 3

@@ -15,8 +15,8 @@ import (
 	"example.com/hopper/contrib/jetstream"
 )
 
-// fillURL names the variable that makes a process of this test a pipe that holds
-// a backlog of 1 GiB.
+// fillURL names the variable that makes a process of this test a pipe that
+// holds a backlog of 1 GiB.
 const fillURL = "HOPPER_JETSTREAM_FILL"
 
 const (

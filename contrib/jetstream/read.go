@@ -147,7 +147,8 @@ func (m *message) partAt(path string, from spill.Position) (part int, offset int
 	return part, offset
 }
 
-// fetch returns the chunks of a part of a message, and asks for what comes next.
+// fetch returns the chunks of a part of a message, and asks for what comes
+// next.
 func (s *store) fetch(ctx context.Context, m *message, part int) ([]byte, error) {
 	seq := m.seq + uint64(part)
 	f := s.fetched.take(seq)

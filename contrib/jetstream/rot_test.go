@@ -11,9 +11,10 @@ import (
 	"example.com/hopper/spill"
 )
 
-// TestABitThatFlipsInTheServersFilesIsReportedExactly flips one while the server
-// is stopped: with a store that goes on afterwards, and with one that was closed
-// and is opened anew. The server drops what it finds damaged, sometimes more.
+// TestABitThatFlipsInTheServersFilesIsReportedExactly flips one while the
+// server is stopped: with a store that goes on afterwards, and with one that
+// was closed and is opened anew. The server drops what it finds damaged,
+// sometimes more.
 func TestABitThatFlipsInTheServersFilesIsReportedExactly(t *testing.T) {
 	t.Parallel()
 	places := 8

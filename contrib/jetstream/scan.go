@@ -92,10 +92,11 @@ func (s *scan) passLost(ctx context.Context, st *store, until uint64, err error)
 	return nil
 }
 
-// consume reads by way of an ordered consumer, until the connection is lost. The
-// server may keep that consumer on a replica that lags: only until, where it is
-// a fence, tells for sure that all has been seen. Toward the end of the stream a
-// consumer that has nothing more will do: the last messages may be deleted.
+// consume reads by way of an ordered consumer, until the connection is lost.
+// The server may keep that consumer on a replica that lags: only until, where
+// it is a fence, tells for sure that all has been seen. Toward the end of the
+// stream a consumer that has nothing more will do: the last messages may be
+// deleted.
 func (s *scan) consume(ctx context.Context, st *store, until uint64, toEnd bool) error {
 	ctx, cancel := st.api.w.whileUp(ctx)
 	defer cancel()

@@ -249,8 +249,8 @@ func (a admin) expireLease() {
 	}
 }
 
-// items returns the range of items that a message says it holds; ok is false for
-// a fence.
+// items returns the range of items that a message says it holds; ok is false
+// for a fence.
 func items(m *njs.RawStreamMsg) (first, end uint64, ok bool) {
 	var version, kind, holder string
 	var epoch, id uint64

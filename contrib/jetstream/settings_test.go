@@ -146,8 +146,8 @@ func TestTheStreamIsMadeSoThatNothingIsLost(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// A higher limit is taken over, so that it is of use; a lower one is not, as
-	// the server would delete messages to reach it.
+	// A higher limit is taken over, so that it is of use; a lower one is not,
+	// as the server would delete messages to reach it.
 	for _, max := range []int64{2 << 30, 1 << 20} {
 		s = newStore(t, js, jetstream.Config{MaxBytes: max})
 		open(t, s)

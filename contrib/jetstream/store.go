@@ -88,9 +88,9 @@ func (s *store) note(err error) error {
 	return explain(err)
 }
 
-// Open implements [spill.Store]. It makes the stream if it does not exist, takes
-// the lease, waiting for one whose holder may be gone, and puts a fence behind
-// all that an earlier store has sent.
+// Open implements [spill.Store]. It makes the stream if it does not exist,
+// takes the lease, waiting for one whose holder may be gone, and puts a fence
+// behind all that an earlier store has sent.
 func (s *store) Open(ctx context.Context, label string, keep bool) (spill.Range, error) {
 	if !s.phase.CompareAndSwap(unopened, ended) {
 		return spill.Range{}, fmt.Errorf("%w: a store can be opened once: make another",
@@ -358,8 +358,8 @@ func (s *store) purge(ctx context.Context, until uint64) error {
 	return err
 }
 
-// prove makes sure that the lease is still the store's, and lets it know what is
-// done.
+// prove makes sure that the lease is still the store's, and lets it know what
+// is done.
 func (s *store) prove(ctx context.Context) error {
 	err := s.lease.save(ctx, func(r *record) {
 		r.Next = max(r.Next, s.acked.Load())

@@ -314,8 +314,8 @@ func await[T any](ctx context.Context, f func() (T, error)) (T, error) {
 }
 
 // library calls f, which asks the server by way of the client library. It
-// returns once f has, or the context ends, or when no answer can be expected any
-// more.
+// returns once f has, or the context ends, or when no answer can be expected
+// any more.
 func library[T any](ctx context.Context, w *wire, f func(context.Context) (T, error)) (T, error) {
 	within, cancel := context.WithTimeoutCause(ctx, answerWait, errNoAnswer)
 	defer cancel()

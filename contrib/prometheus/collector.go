@@ -35,8 +35,9 @@ type pipe struct {
 	limits Limits
 }
 
-// Add exports a pipe under a name from the next scrape on. It panics if the name
-// is taken. A pipe that has ended keeps its last figures until it is removed.
+// Add exports a pipe under a name from the next scrape on. It panics if the
+// name is taken. A pipe that has ended keeps its last figures until it is
+// removed.
 func (c *Collector) Add(name string, p Statser, limits Limits) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -149,8 +149,8 @@ func throughAPipe[T any](t *testing.T, values []T) {
 	}
 }
 
-// waitUntilNoMoreFits returns when all is sent, or items that are not encoded fill the
-// memory, of which there is none but for one.
+// waitUntilNoMoreFits returns when all is sent, or items that are not encoded
+// fill the memory, of which there is none but for one.
 func waitUntilNoMoreFits(p *hopper.Pump, sent <-chan struct{}) {
 	for !p.Stats().Blocked {
 		select {

@@ -12,7 +12,8 @@ import (
 const Never = math.MaxUint64
 
 // A Counter counts acknowledgements of deliveries. One goroutine, the one that
-// delivers, calls Announce and Await; Ack and Count are safe for concurrent use.
+// delivers, calls Announce and Await; Ack and Count are safe for concurrent
+// use.
 type Counter struct {
 	wake func() // called by Ack, once, when the awaited count is reached
 

@@ -9,8 +9,8 @@ const wordBits = 64
 
 // A Window takes acknowledgements in any order, and tells how many deliveries
 // in a row, from the oldest on, are acknowledged by now. Each one that is ahead
-// of its turn costs a bit, and so does each that it is ahead of. The zero Window
-// is ready for use. It is safe for concurrent use.
+// of its turn costs a bit, and so does each that it is ahead of. The zero
+// Window is ready for use. It is safe for concurrent use.
 type Window struct {
 	mu    sync.Mutex
 	done  uint64   // deliveries below are acknowledged

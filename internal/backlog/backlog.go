@@ -7,9 +7,9 @@
 // An item waits in one of three places, or in two while it moves: as a T in the
 // window, as bytes in the log, or, if it can't be encoded, parked in the lot,
 // with a placeholder in the log. What is in the window is older than what is
-// only in the log. While there is nothing of that kind items go into the window,
-// up to a number of bytes, and into the log after that; once the window is empty
-// it is filled again from the log, a few items at a time.
+// only in the log. While there is nothing of that kind items go into the
+// window, up to a number of bytes, and into the log after that; once the window
+// is empty it is filled again from the log, a few items at a time.
 //
 // With Config.Journal each item that waits is in the log from the start: the
 // window is a cache in front of it. With Config.Acks so is each item that is
@@ -168,8 +168,8 @@ func (b *Backlog[T]) Push(v T) {
 	b.tally.HighWater = max(b.tally.HighWater, b.Len())
 }
 
-// windowLimit returns how many bytes the window may take. Some are left to items
-// that may have to be parked once it is full.
+// windowLimit returns how many bytes the window may take. Some are left to
+// items that may have to be parked once it is full.
 func (b *Backlog[T]) windowLimit() int64 {
 	most := b.cfg.MaxMemory
 	if b.cfg.MayPark {

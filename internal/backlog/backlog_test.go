@@ -16,8 +16,8 @@ import (
 	"example.com/hopper/spill/storetest"
 )
 
-// text is a codec of strings that refuses, panics or misbehaves where the string
-// says so.
+// text is a codec of strings that refuses, panics or misbehaves where the
+// string says so.
 type text struct{}
 
 func (text) Append(dst []byte, v string) ([]byte, error) {
@@ -592,7 +592,8 @@ func TestAParkedItemThatAStopHasLostIsPassedOver(t *testing.T) {
 	})
 }
 
-// Nobody has told of the loss of an item that was parked when a process crashed.
+// Nobody has told of the loss of an item that was parked when a process
+// crashed.
 func TestAParkedItemThatACrashHasLostIsALoss(t *testing.T) {
 	bubble(t, func(t *testing.T) *Backlog[string] {
 		m := storetest.NewMemory()

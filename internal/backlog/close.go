@@ -35,9 +35,9 @@ func (b *Backlog[T]) Drop(n int) {
 	b.end += uint64(n)
 }
 
-// Close ends the backlog. With Keep, what is not done is left in the log's store;
-// without, it is lost, and the store is emptied. Close waits for the store until
-// ctx ends.
+// Close ends the backlog. With Keep, what is not done is left in the log's
+// store; without, it is lost, and the store is emptied. Close waits for the
+// store until ctx ends.
 func (b *Backlog[T]) Close(ctx context.Context) End {
 	all := Undelivered{Waiting: b.Len(), Unacked: b.Unacked()}
 	e := End{Lost: all}

@@ -81,8 +81,8 @@ func (b *Backlog[T]) Synced() bool {
 	return end >= b.syncing.end && acked >= b.syncing.acked
 }
 
-// Overdue says whether the store is so late with a Sync that nothing more should
-// be received.
+// Overdue says whether the store is so late with a Sync that nothing more
+// should be received.
 func (b *Backlog[T]) Overdue(late bool) { b.overdue = late }
 
 // refusal returns why nothing more should be received, as far as the log goes.

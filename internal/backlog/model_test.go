@@ -313,8 +313,8 @@ func (m *model) passOver(got []byte) {
 	}
 }
 
-// lostBehind notes an item that is lost: it is not done before those in front of
-// it are.
+// lostBehind notes an item that is lost: it is not done before those in front
+// of it are.
 func (m *model) lostBehind(item []byte) {
 	if m.acks && m.undone() > 0 {
 		m.unacked = append(m.unacked, item)
@@ -382,7 +382,8 @@ func (m *model) damage(arg byte) {
 	m.medium.Corrupt(m.b.head + uint64(arg)*5)
 }
 
-// stop closes the backlog. Where no write fails nothing is lost but parked items.
+// stop closes the backlog. Where no write fails nothing is lost but parked
+// items.
 func (m *model) stop(sound bool) (kept uint64) {
 	for range m.b.Tally().Lost - m.lost { // that were lost and not asked for since
 		m.lostBehind(m.want[0])

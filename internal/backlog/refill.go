@@ -80,8 +80,8 @@ func (b *Backlog[T]) suffer(lost *spill.CorruptError) {
 }
 
 // decodeSome moves a few items from the cursor to the empty window. It stops at
-// one that can't be decoded, whose turn comes when the window is empty again: the
-// items of a window have consecutive numbers.
+// one that can't be decoded, whose turn comes when the window is empty again:
+// the items of a window have consecutive numbers.
 func (b *Backlog[T]) decodeSome() {
 	for c := b.cursor; c.Left > 0 && b.wants(); c.Advance() {
 		err := b.decode(c)
@@ -98,8 +98,8 @@ func (b *Backlog[T]) decodeSome() {
 	}
 }
 
-// decode moves items from the cursor to the window while it wants some. An error
-// is that of the cursor's current item.
+// decode moves items from the cursor to the window while it wants some. An
+// error is that of the cursor's current item.
 func (b *Backlog[T]) decode(c *spill.Cursor) (err error) {
 	defer catch(&err)
 	for ; c.Left > 0 && b.wants(); c.Advance() {

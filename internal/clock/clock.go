@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// A Clock tells the time since its start, to a [Step]. To ask the system for each
-// item would take as long as to pass one on.
+// A Clock tells the time since its start, to a [Step]. To ask the system for
+// each item would take as long as to pass one on.
 type Clock struct {
 	Start time.Time
 	now   time.Duration

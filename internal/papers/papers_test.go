@@ -125,8 +125,8 @@ func TestBrokenLinksAreFound(t *testing.T) {
 
 var command = regexp.MustCompile(`(?:cd ([\w./-]+) && )?\bgo (run|test|build|install|vet)\b([^|&;\n` + "`" + `]*)`)
 
-// checkCommand returns what is wrong with a go command. Paths in it are relative
-// to one of dirs.
+// checkCommand returns what is wrong with a go command. Paths in it are
+// relative to one of dirs.
 func checkCommand(t *testing.T, dirs []string, cd, verb, rest string) error {
 	t.Helper()
 	args, bench := strings.Fields(rest), ""
@@ -183,7 +183,8 @@ func checkPackages(t *testing.T, dir, verb string, args []string, bench string) 
 	return nil
 }
 
-// contains reports whether one of the files, which are paths from here, matches.
+// contains reports whether one of the files, which are paths from here,
+// matches.
 func contains(t *testing.T, files []string, pattern string) bool {
 	t.Helper()
 	re := regexp.MustCompile(pattern)

@@ -43,8 +43,8 @@ func (f osFile) Stat() (size int64, modified time.Time, err error) {
 	return fi.Size(), fi.ModTime(), nil
 }
 
-// Size looks for the end. Linux makes the write that follows an fstat(2) record a
-// finer time, which costs more than both calls.
+// Size looks for the end. Linux makes the write that follows an fstat(2) record
+// a finer time, which costs more than both calls.
 func (f osFile) Size() (int64, error) { return f.Seek(0, io.SeekEnd) }
 
 func (osFS) Create(path string) (file, error) {

@@ -179,8 +179,8 @@ func (s *Store) rescue(old *segment, why error) error {
 	return s.trash.empty()
 }
 
-// copySegment copies a segment into the file of another, makes that durable, and
-// closes it. It fails if not all is there.
+// copySegment copies a segment into the file of another, makes that durable,
+// and closes it. It fails if not all is there.
 func (s *Store) copySegment(f file, old, fresh *segment) error {
 	err := s.copyFile(f, old, fresh)
 	if err == nil {

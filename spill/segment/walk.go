@@ -294,8 +294,8 @@ func (s *scan) run() error {
 	}
 }
 
-// cursor takes in a cursor. A damaged one is told only if something sound stands
-// behind it: the last one may have been being written.
+// cursor takes in a cursor. A damaged one is told only if something sound
+// stands behind it: the last one may have been being written.
 func (s *scan) cursor(off int64, b []byte) {
 	if !s.candidate.takeCursor(b) {
 		s.bad = append(s.bad, off)

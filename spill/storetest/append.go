@@ -56,7 +56,8 @@ func testLargeItems(tr *trial) {
 func testTwice(tr *trial) {
 	s := tr.openEmpty()
 
-	// At once, in the next call, and several after several, as after a time-out.
+	// At once, in the next call, and several after several, as after a
+	// time-out.
 	first, second := tr.batch(0, 4), tr.batch(4, 8)
 	s.append(first, first)
 	s.append(first)

@@ -193,9 +193,9 @@ func (m *Memory) adoptLocked() spill.Range {
 	return r
 }
 
-// vouchLocked puts a stand-in for what a receipt says to be left and that is not
-// there, in front of the first piece and behind the last. Between pieces numbers
-// were skipped.
+// vouchLocked puts a stand-in for what a receipt says to be left and that is
+// not there, in front of the first piece and behind the last. Between pieces
+// numbers were skipped.
 func (m *Memory) vouchLocked(left receipt) {
 	at := left.next
 	for i, p := range slices.Clone(m.pieces) {

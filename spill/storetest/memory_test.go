@@ -38,9 +38,9 @@ func TestMemoryThatOftenFailsIsAStore(t *testing.T) {
 	})
 }
 
-// A flaky store says "not now" to every other Append, Read and Sync, and has often
-// stored what it says it has not. After Lift it takes everything, as a log does
-// not ask again then.
+// A flaky store says "not now" to every other Append, Read and Sync, and has
+// often stored what it says it has not. After Lift it takes everything, as a
+// log does not ask again then.
 type flaky struct {
 	spill.Store
 	m      *storetest.Memory

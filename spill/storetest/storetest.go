@@ -25,18 +25,18 @@ type Medium struct {
 
 	// Crash leaves the medium as the end of s's process would. Nothing more is
 	// called of s but Usage. The stores that Store returns from here on can be
-	// opened, though s has not been closed: on a copy of the medium, if it can't
-	// be unlocked.
+	// opened, though s has not been closed: on a copy of the medium, if it
+	// can't be unlocked.
 	Crash func(s spill.Store)
 
-	// CutPower leaves the medium as the end of s's machine would: what was stored
-	// since the last Sync or Close is lost, as far as the store does not make it
-	// durable before. Else it is like Crash.
+	// CutPower leaves the medium as the end of s's machine would: what was
+	// stored since the last Sync or Close is lost, as far as the store does not
+	// make it durable before. Else it is like Crash.
 	CutPower func(s spill.Store)
 
 	// Refuse makes Append refuse everything, as a full disk does, or, if on is
-	// false, no longer. What it has refused has not changed the medium. Sync may
-	// fail meanwhile.
+	// false, no longer. What it has refused has not changed the medium. Sync
+	// may fail meanwhile.
 	Refuse func(on bool)
 
 	// Hang makes the calls of all stores hang until resume is called or their

@@ -126,8 +126,8 @@ func testSyncOfNothing(tr *trial) {
 	s.delete()
 }
 
-// testNumbersAfterSync checks that a store which remembers what is done does not
-// take new items for that.
+// testNumbersAfterSync checks that a store which remembers what is done does
+// not take new items for that.
 func testNumbersAfterSync(tr *trial) {
 	tr.needs(tr.m.Crash != nil, "Crash")
 	s := tr.openEmpty()

@@ -3,8 +3,8 @@
 // same for one row as for a thousand. While the database is locked or slow,
 // readings wait in a pipe, and the sensors do not.
 //
-// A batch is acknowledged after its commit. A crash in between brings it back, so
-// each reading has an ID and is inserted once.
+// A batch is acknowledged after its commit. A crash in between brings it back,
+// so each reading has an ID and is inserted once.
 //
 //	sensors | go run ./database -db readings.db -dir /var/spool/readings
 package main

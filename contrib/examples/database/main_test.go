@@ -88,8 +88,8 @@ func TestReadingsOutliveALockedDatabaseAndARestart(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// Somebody locks the database. All readings are taken all the same, and stay
-	// in the backlog when the program is stopped.
+	// Somebody locks the database. All readings are taken all the same, and
+	// stay in the backlog when the program is stopped.
 	other, err := db.Conn(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -49,8 +49,8 @@ func (t *tailer) isAt(path string) bool {
 	return err == nil && hash(first) == t.at.File
 }
 
-// readFile sends the lines of a file that follow t.at, and returns when the file
-// no longer has this name, or was truncated.
+// readFile sends the lines of a file that follow t.at, and returns when the
+// file no longer has this name, or was truncated.
 func (t *tailer) readFile(ctx context.Context, path string) error {
 	known := t.isAt(path)
 	f, err := os.Open(path)

@@ -4,9 +4,9 @@
 // is not receiving and after SIGTERM, and GET /stats is the pipe's Stats.
 //
 // SIGTERM ends it in good order: /ready says so for -notice, then it stops
-// accepting, delivers what waits until -grace is over, and keeps the rest, which
-// the next start delivers first. From -sync after its 202, plus the time of one
-// fsync, an event survives kill -9 and a power cut too.
+// accepting, delivers what waits until -grace is over, and keeps the rest,
+// which the next start delivers first. From -sync after its 202, plus the time
+// of one fsync, an event survives kill -9 and a power cut too.
 //
 //	go run ./ingest -listen :8080 -to http://localhost:9090/slow -dir /var/spool/ingest
 package main
@@ -149,8 +149,8 @@ func (s *service) ready(w http.ResponseWriter, _ *http.Request) {
 	}
 }
 
-// forward posts each event until it is taken, and then acknowledges it. An event
-// in hand when ctx ends is kept.
+// forward posts each event until it is taken, and then acknowledges it. An
+// event in hand when ctx ends is kept.
 func forward(ctx context.Context, url string, pump *hopper.Pump, out <-chan []byte) {
 	client := &http.Client{Timeout: 10 * time.Second}
 	for event := range out {

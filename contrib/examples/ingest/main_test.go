@@ -177,7 +177,8 @@ func TestKillLosesNoEventThatWasSynced(t *testing.T) {
 		accepted = append(accepted, c.send(t, fmt.Sprintf("round %d, event", round), 200)...)
 		eventually(t, "all events are on disk", func() bool { return onDisk(dir) >= len(accepted) })
 
-		// More are coming in when it is killed. They may be lost: it was too soon.
+		// More are coming in when it is killed. They may be lost: it was too
+		// soon.
 		first, ended := make(chan struct{}), make(chan struct{})
 		go func() {
 			defer close(ended)

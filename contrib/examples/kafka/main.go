@@ -49,8 +49,8 @@ func main() {
 	}
 }
 
-// run produces lines until they end or ctx does. It returns nil if Kafka has all
-// of them; what it has not is kept in dir.
+// run produces lines until they end or ctx does. It returns nil if Kafka has
+// all of them; what it has not is kept in dir.
 func run(
 	ctx context.Context, client *kgo.Client, lines io.Reader, dir string, grace time.Duration,
 ) error {

@@ -150,8 +150,8 @@ func (t *tenant) offer(ctx context.Context, event []byte) (reason string) {
 	}
 }
 
-// forward posts each event until it is taken, and then acknowledges it. An event
-// in hand when ctx ends is kept.
+// forward posts each event until it is taken, and then acknowledges it. An
+// event in hand when ctx ends is kept.
 func forward(ctx context.Context, url string, pump *hopper.Pump, out <-chan []byte) {
 	client := &http.Client{Timeout: 10 * time.Second}
 	for event := range out {

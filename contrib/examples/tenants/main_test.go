@@ -123,8 +123,8 @@ func TestAGreedyTenantIsShedAndTheOthersAreNot(t *testing.T) {
 		t.Errorf("the budget of %d bytes is exceeded: %d", disk, used)
 	}
 
-	// The sinks recover: all that was accepted arrives, and the greedy tenant is
-	// welcome again.
+	// The sinks recover: all that was accepted arrives, and the greedy tenant
+	// is welcome again.
 	to.run()
 	deadline := time.Now().Add(30 * time.Second)
 	for name, events := range accepted {

@@ -1,5 +1,5 @@
-// The example fills a backlog in a NATS JetStream stream in one run and drains it
-// in another, which may be on another host.
+// The example fills a backlog in a NATS JetStream stream in one run and drains
+// it in another, which may be on another host.
 //
 //	go run ./example fill
 //	go run ./example drain
