@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"log"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -3810,40 +3811,38 @@ func TestDeliveriesRefuseWhatMakesNoSense(t *testing.T) {
 	})
 }
 
-// A kill at any moment costs, with ManualAck and SyncEvery(d), at most what was
-// received in the last d and the time of one sync.
-
-const (
-	killedSync = 20 * time.Millisecond
-
-	// killedSlack is for a sync, and for the scheduler of a busy machine.
-	killedSlack = time.Second
-)
+// A kill at any moment costs, with ManualAck and SyncEvery, at most what came
+// after the last sync but one had begun: the last one was asked for later, and
+// covers all that came before.
 
 func init() { children["work until killed"] = workUntilKilled }
 
-// A diary is what a process writes down that is going to be killed: numbers of
-// items, each with the time.
-type diary struct{ f *os.File }
-
-func openDiary(path string) (diary, error) {
-	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-	return diary{f}, err
+// A diary is what a process writes down that is going to be killed: numbers, in
+// the order of what happened. The diaries of a process share their moments.
+type diary struct {
+	f      *os.File
+	moment *atomic.Uint64
 }
 
-func (d diary) note(n uint64) {
+func openDiary(path string, moment *atomic.Uint64) (diary, error) {
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	return diary{f, moment}, err
+}
+
+// note notes what has happened just now.
+func (d diary) note(n uint64) { d.noteAt(d.moment.Add(1), n) }
+
+func (d diary) noteAt(moment, n uint64) {
 	var b [16]byte
 	binary.LittleEndian.PutUint64(b[:], n)
-	binary.LittleEndian.PutUint64(b[8:], uint64(time.Now().UnixNano()))
+	binary.LittleEndian.PutUint64(b[8:], moment)
 	d.f.Write(b[:])
 }
 
-// A noted item is one of a diary.
-type noted struct {
-	n  uint64
-	at time.Time
-}
+// A noted number is one of a diary.
+type noted struct{ n, moment uint64 }
 
+// readDiary returns what is in a diary, and removes it.
 func readDiary(t *testing.T, path string) (all []noted) {
 	t.Helper()
 	b, err := os.ReadFile(path)
@@ -3851,10 +3850,25 @@ func readDiary(t *testing.T, path string) (all []noted) {
 		t.Fatal(err)
 	}
 	for ; len(b) >= 16; b = b[16:] {
-		at := time.Unix(0, int64(binary.LittleEndian.Uint64(b[8:])))
-		all = append(all, noted{binary.LittleEndian.Uint64(b), at})
+		all = append(all, noted{binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:])})
 	}
+	os.Remove(path)
 	return all
+}
+
+// A notingStore notes each sync that has succeeded, by the moment when it began.
+type notingStore struct {
+	spill.Store
+	synced diary
+}
+
+func (s notingStore) Sync(ctx context.Context, acked uint64) error {
+	began := s.synced.moment.Add(1)
+	err := s.Store.Sync(ctx, acked)
+	if err == nil {
+		s.synced.noteAt(began, acked)
+	}
+	return err
 }
 
 // workUntilKilled sends items numbered from one on, which the file "first"
@@ -3866,16 +3880,21 @@ func workUntilKilled(dir string) error {
 		return err
 	}
 	first, trickle := binary.LittleEndian.Uint64(b), b[8] != 0
-	var diaries [3]diary
-	for i, name := range []string{"sent", "got", "acked"} {
-		if diaries[i], err = openDiary(filepath.Join(dir, name)); err != nil {
+	var diaries [4]diary
+	var moment atomic.Uint64
+	for i, name := range []string{"sent", "got", "acked", "synced"} {
+		if diaries[i], err = openDiary(filepath.Join(dir, name), &moment); err != nil {
 			return err
 		}
 	}
-	sent, got, acked := diaries[0], diaries[1], diaries[2]
+	sent, got, acked, synced := diaries[0], diaries[1], diaries[2], diaries[3]
 
-	in, out, p, err := hopper.Make[[]byte](16, atLeastOnce(filepath.Join(dir, "backlog"),
-		hopper.SyncEvery(killedSync), hopper.MaxMemory(32<<10), hopper.SegmentSize(64<<10))...)
+	store := segment.New(segment.Config{
+		Dir: filepath.Join(dir, "backlog"), SegmentSize: 64 << 10, MaxBytes: -1,
+	})
+	in, out, p, err := hopper.Make[[]byte](0, hopper.WithStore(notingStore{store, synced}),
+		hopper.Resume(), hopper.ManualAck(), hopper.SyncEvery(20*time.Millisecond),
+		hopper.MaxMemory(32<<10))
 	if err != nil {
 		return err
 	}
@@ -3909,17 +3928,16 @@ func workUntilKilled(dir string) error {
 }
 
 func TestAKillCostsNothingThatIsOlderThanASync(t *testing.T) {
-	cycles := 6
+	cycles := 10
 	if os.Getenv("HOPPER_SOAK") != "" {
 		cycles = 5000
 	}
 	dir := t.TempDir()
-	var history history
-	for cycle := range cycles {
-		long := cycle%20 == 2
+	history := history{owed: map[uint64]bool{}}
+	for cycle := 0; cycle < cycles || history.synced == 0 || history.done == 0; cycle++ {
 		first := binary.LittleEndian.AppendUint64(nil, history.next)
 		first = append(first, 0)
-		if long || rand.IntN(3) == 0 {
+		if rand.IntN(3) == 0 {
 			first[8] = 1
 		}
 		write(t, filepath.Join(dir, "first"), first)
@@ -3927,48 +3945,39 @@ func TestAKillCostsNothingThatIsOlderThanASync(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		life := time.Duration(50+rand.IntN(200)) * time.Millisecond
-		if long {
-			life += 2 * killedSlack // what it loses then is no matter of the slack
-		}
-		time.Sleep(life)
-		killed := time.Now()
+		time.Sleep(time.Duration(50+rand.IntN(200)) * time.Millisecond)
 		cmd.Process.Kill()
 		cmd.Wait()
 
-		history.check(t, cycle, dir)
-		history.learn(t, dir, killed)
+		history.check(t, cycle, readDiary(t, filepath.Join(dir, "got")))
+		history.learn(t, dir)
 		if t.Failed() {
 			return
 		}
 	}
-	if len(history.sent) == 0 {
-		t.Fatal("nothing was ever sent")
-	}
-	t.Logf("%d items sent; the oldest one lost was %v old", history.next, history.oldest)
+	t.Logf("%d items sent, %d of them synced, %d acknowledged, and that synced; %d skipped in all",
+		history.next, history.synced, history.done, history.skipped)
 }
 
 // A history is what is known of the processes so far that were killed.
 type history struct {
-	next   uint64               // the number of the next item to be sent
-	sent   map[uint64]noted     // items that were not acknowledged long enough ago
-	killed map[uint64]time.Time // when the process was that had sent the item
-	done   uint64               // items below were acknowledged so long before a kill that they must not come back
-	oldest time.Duration        // that an item lost was at the kill
+	next uint64          // the number of the next item to be sent
+	owed map[uint64]bool // items that were synced and not acknowledged
+	done uint64          // the items below must not come back
+
+	synced  int // items
+	skipped int // items that did not come back: done, or lost and not yet synced
 }
 
-// check looks at what the last process has received: everything in order, from
-// the first item that was not acknowledged on, but for the youngest at each
-// kill.
-func (h *history) check(t *testing.T, cycle int, dir string) {
+// check looks at what the last process has received: everything in order, and
+// all that was owed.
+func (h *history) check(t *testing.T, cycle int, got []noted) {
 	t.Helper()
-	got := readDiary(t, filepath.Join(dir, "got"))
-	os.Remove(filepath.Join(dir, "got"))
 	if len(got) == 0 {
 		return
 	}
 	if got[0].n < h.done {
-		t.Errorf("cycle %d: item %d comes back, all below %d were acknowledged in time",
+		t.Errorf("cycle %d: item %d comes back, the acknowledgement of all below %d was synced",
 			cycle, got[0].n, h.done)
 	}
 
@@ -3979,54 +3988,40 @@ func (h *history) check(t *testing.T, cycle int, dir string) {
 			return
 		}
 		for n := expected; n < item.n && n < h.next; n++ {
-			h.lost(t, cycle, n)
+			if h.owed[n] {
+				t.Errorf("cycle %d: item %d is lost, which was synced", cycle, n)
+			}
+			h.skipped++
 		}
 		expected = item.n + 1
 	}
 }
 
-// lost accounts for an item that was not acknowledged for sure and does not
-// come back.
-func (h *history) lost(t *testing.T, cycle int, n uint64) {
+// learn notes what the last process has sent, acknowledged and synced.
+func (h *history) learn(t *testing.T, dir string) {
 	t.Helper()
-	item, known := h.sent[n]
-	if !known {
-		return // or acknowledged
+	covered := uint64(0) // what happened before this moment was synced
+	if syncs := readDiary(t, filepath.Join(dir, "synced")); len(syncs) > 1 {
+		covered = syncs[len(syncs)-2].moment
 	}
-	age := h.killed[n].Sub(item.at)
-	h.oldest = max(h.oldest, age)
-	if age > killedSync+killedSlack {
-		t.Errorf("cycle %d: item %d is lost, which was sent %v before the kill", cycle, n, age)
-	}
-	delete(h.sent, n)
-}
 
-// learn notes what the last process has sent and acknowledged.
-func (h *history) learn(t *testing.T, dir string, killed time.Time) {
-	t.Helper()
-	if h.sent == nil {
-		h.sent, h.killed = map[uint64]noted{}, map[uint64]time.Time{}
-	}
 	for _, item := range readDiary(t, filepath.Join(dir, "sent")) {
-		h.sent[item.n], h.killed[item.n] = item, killed
+		if item.moment < covered {
+			h.owed[item.n] = true
+			h.synced++
+		}
 		h.next = max(h.next, item.n+1)
 	}
 	h.next++ // one more may have been sent, and not noted
+
 	last := uint64(0)
 	for _, item := range readDiary(t, filepath.Join(dir, "acked")) {
 		last = item.n + 1
-		if killed.Sub(item.at) > killedSync+killedSlack {
-			h.done = max(h.done, item.n+1)
+		if item.moment < covered {
+			h.done = max(h.done, last)
 		}
 	}
-	for n := range h.sent {
-		if n < last {
-			delete(h.sent, n)
-			delete(h.killed, n)
-		}
-	}
-	os.Remove(filepath.Join(dir, "sent"))
-	os.Remove(filepath.Join(dir, "acked"))
+	maps.DeleteFunc(h.owed, func(n uint64, _ bool) bool { return n < last })
 }
 
 func TestSyncsCostAtMostOneWriteEachAndNoneWhileNothingWaits(t *testing.T) {
