@@ -284,8 +284,9 @@ func open[T any](
 			}
 		}
 		shared = segment.New(segment.Config{
-			Dir: cfg.dir, SegmentSize: cfg.segmentSize, MaxBytes: cfg.maxDisk, KeepFree: cfg.keepFree,
-			Budget: cfg.budget.segments(), Logger: cfg.logger,
+			Dir: cfg.dir, SegmentSize: cfg.segmentSize, MaxBytes: cfg.maxDisk,
+			KeepFree: cfg.keepFree,
+			Budget:   cfg.budget.segments(), Logger: cfg.logger,
 		})
 		store = shared
 	}
@@ -418,8 +419,9 @@ const byDefault = -1
 // newConfig gathers, defaults and checks the options. It has no side effects.
 func newConfig(opts []Option) (*config, error) {
 	c := &config{
-		maxMemory: DefaultMaxMemory, maxDisk: byDefault, keepFree: byDefault, segmentSize: byDefault,
-		logger: slog.Default(), start: time.Now(),
+		maxMemory: DefaultMaxMemory, maxDisk: byDefault, keepFree: byDefault,
+		segmentSize: byDefault,
+		logger:      slog.Default(), start: time.Now(),
 	}
 	for _, o := range opts {
 		if o.apply == nil {
@@ -433,7 +435,8 @@ func newConfig(opts []Option) (*config, error) {
 	case c.err != nil:
 		return nil, c.err
 	case c.dirSet && c.dir == "":
-		return nil, errors.New(`hopper: Dir(""): name a directory, or leave Dir out for a temporary one`)
+		return nil, errors.New(`hopper: Dir(""): name a directory, or leave Dir out for a ` +
+			"temporary one")
 	case c.store != nil && onDisk:
 		return nil, errors.New("hopper: WithStore goes with none of Dir, MaxDisk, KeepFree, " +
 			"SegmentSize and Share: the store has limits of its own")
@@ -556,7 +559,7 @@ func Share(b *Budget) Option {
 	return Option{func(c *config) {
 		switch {
 		case b == nil || b.of == nil:
-			c.fail(errors.New("hopper: Share(nil): pass what NewBudget returns, or leave Share out"))
+			c.fail(errors.New("hopper: Share(nil): pass NewBudget's result, or leave Share out"))
 		case b.of.Disk() == 0:
 			c.fail(errors.New("hopper: Share of a budget without any space: " +
 				"NewBudget takes a positive number of bytes"))

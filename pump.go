@@ -102,7 +102,8 @@ func (l *loop[T]) move() bool {
 	}
 
 	sent := l.deliver()
-	if sent == 0 && l.in != nil && !l.pace.stalled() { // the consumer may need no more than its turn
+	// The consumer may need no more than its turn.
+	if sent == 0 && l.in != nil && !l.pace.stalled() {
 		runtime.Gosched()
 		sent = l.deliver()
 	}
@@ -411,7 +412,8 @@ func (l *loop[T]) recoverOutGone() {
 	if r == nil {
 		return
 	}
-	if err, ok := r.(runtime.Error); !ok || !strings.Contains(err.Error(), "send on closed channel") {
+	err, ok := r.(runtime.Error)
+	if !ok || !strings.Contains(err.Error(), "send on closed channel") {
 		panic(r)
 	}
 	l.outGone = true

@@ -131,7 +131,8 @@ func reaches(t reflect.Type, f func(reflect.Type) bool) bool {
 	seen := map[reflect.Type]bool{}
 	var walk func(t reflect.Type) bool
 	walk = func(t reflect.Type) bool {
-		ownForm := t == addrType || t == locationType || isTime(t) || customOf(t) != nil || isProto(t)
+		ownForm := t == addrType || t == locationType || isTime(t) || customOf(t) != nil ||
+			isProto(t)
 		if seen[t] || ownForm {
 			return false
 		}

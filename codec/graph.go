@@ -22,7 +22,7 @@ const (
 
 var (
 	errRef     = errors.New("codec: a reference to what is not there")
-	errTangled = errors.New("codec: a map or interface points into the middle of what comes after it")
+	errTangled = errors.New("codec: a map or interface points into the middle of what comes later")
 )
 
 // graph is the state of encoding one.

@@ -33,7 +33,8 @@ func refused(t reflect.Type) string {
 		return noCopy
 	case path == "unique", path == "weak":
 		return elsewhere
-	case path == "runtime" && (t.Name() == "Func" || !exported), strings.HasPrefix(path, "internal/"):
+	case path == "runtime" && (t.Name() == "Func" || !exported),
+		strings.HasPrefix(path, "internal/"):
 		return noData
 	}
 	if isLock(t) {

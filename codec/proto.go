@@ -30,7 +30,7 @@ func reflectsProto(t reflect.Type) bool {
 	return message.Name() == "Message" && message.PkgPath() == protoPath
 }
 
-var errProto = errors.New("its implementation is not known: give it a codec with codec.RegisterCodec")
+var errProto = errors.New("its implementation is not known: give it a codec by codec.RegisterCodec")
 
 // protoCall calls the function of the message v that has the given name: set
 // completes its only argument, a struct, and the result is one too.

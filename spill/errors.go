@@ -53,7 +53,8 @@ func (e *CorruptError) Error() string {
 		return fmt.Sprintf("spill: %s%v: item %d lost", where, e.Err, e.First)
 	}
 	last := e.First + e.Items - 1
-	return fmt.Sprintf("spill: %s%v: items %d to %d lost (%d)", where, e.Err, e.First, last, e.Items)
+	return fmt.Sprintf("spill: %s%v: items %d to %d lost (%d)",
+		where, e.Err, e.First, last, e.Items)
 }
 
 // clip leaves out the items below seq: they are done, and were deleted. It

@@ -195,7 +195,8 @@ func (r *reader) assemble(p Payload, at Position, into []byte) (run, Position, e
 
 	if p.Offset == 0 {
 		size, n := binary.Uvarint(p.Frames)
-		r.part = part{seq: p.First, at: at, buf: make([]byte, framesAt), all: framesAt + uint64(n) + size}
+		all := framesAt + uint64(n) + size
+		r.part = part{seq: p.First, at: at, buf: make([]byte, framesAt), all: all}
 	}
 	part := &r.part
 	if part.buf == nil || p.First != part.seq || p.Offset != uint64(len(part.buf)-framesAt) {

@@ -48,7 +48,8 @@ func manual() string {
 	name, what, _ := strings.Cut(title, " is ")
 	var b strings.Builder
 	fmt.Fprintf(&b, ".TH HOPPER 1 \"\" \"%s\" \"User Commands\"\n", name)
-	fmt.Fprintf(&b, ".SH NAME\n%s \\- %s\n.SH DESCRIPTION\n.nf\n", name, strings.TrimSuffix(what, "."))
+	fmt.Fprintf(&b, ".SH NAME\n%s \\- %s\n.SH DESCRIPTION\n.nf\n",
+		name, strings.TrimSuffix(what, "."))
 	for line := range strings.Lines(strings.TrimLeft(text, "\n")) {
 		line = strings.ReplaceAll(line, `\`, `\e`)
 		line = strings.ReplaceAll(line, "-", `\-`)

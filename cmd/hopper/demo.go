@@ -243,7 +243,8 @@ func (d *demo) report(w io.Writer, interrupted bool) error {
 		if s := time.Duration(l.waited.Load()).Seconds(); s >= 0.1 {
 			waited = fmt.Sprintf("its producer waited %.1f s", s)
 		}
-		say(w, fmt.Sprintf("%-12s  %s items %s; %s; %s", l.name, count(l.got.Load()), order, took, waited))
+		say(w, fmt.Sprintf("%-12s  %s items %s; %s; %s",
+			l.name, count(l.got.Load()), order, took, waited))
 		if l.wrong.Load() > 0 {
 			return fmt.Errorf("items came out of order through the %s", l.name)
 		}

@@ -35,7 +35,8 @@ func (d *demo) newView(w io.Writer) *view {
 	bytes := func(n int64) string { return short(n) }
 	for _, l := range d.lanes {
 		rows := []curve{
-			{lane: l.name, label: "producer", unit: func(n int64) string { return count(n) + "/s" }},
+			{lane: l.name, label: "producer",
+				unit: func(n int64) string { return count(n) + "/s" }},
 			{label: "memory", unit: bytes},
 		}
 		if l.disk != nil {

@@ -63,7 +63,8 @@ func list(dir string) (listing, error) {
 	}
 	rest, err := loadRest(dir)
 	l := listing{
-		Dir: dir, Next: found.Next, Items: found.Items, RestBytes: int64(len(rest)), Segments: []row{},
+		Dir: dir, Next: found.Next, Items: found.Items, RestBytes: int64(len(rest)),
+		Segments: []row{},
 	}
 	if err != nil {
 		l.RestError = err.Error()
@@ -93,7 +94,8 @@ func (l listing) writeTable(w io.Writer) error {
 	case l.RestError != "":
 		fmt.Fprintln(w, l.RestError)
 	case l.RestBytes > 0:
-		fmt.Fprintf(w, "%s: %v that come first\n", filepath.Join(l.Dir, restName), size(l.RestBytes))
+		fmt.Fprintf(w, "%s: %v that come first\n",
+			filepath.Join(l.Dir, restName), size(l.RestBytes))
 	}
 	if len(l.Segments) == 0 {
 		_, err := fmt.Fprintf(w, "%s: no segments\n", l.Dir)

@@ -215,7 +215,8 @@ func (p *pipe) keep() int {
 	case err != nil:
 		p.con.say("stopped: of %v that waited about %v are kept in %s", p.waiting(), kept, p.dir)
 	case kept > 0:
-		p.con.say("stopped: %v kept in %s: start with -dir %[2]s -resume to deliver them", kept, p.dir)
+		p.con.say("stopped: %v kept in %s: start with -dir %[2]s -resume to deliver them",
+			kept, p.dir)
 	default:
 		p.con.say("stopped: everything was delivered")
 	}

@@ -79,7 +79,8 @@ func (p *pipeEnd) grow() {
 	}
 	now, err := unix.FcntlInt(uintptr(p.fd), unix.F_GETPIPE_SZ, 0)
 	if err == nil && now < size {
-		unix.FcntlInt(uintptr(p.fd), unix.F_SETPIPE_SZ, size) // it is all right if that can't be had
+		// It is all right if that can't be had.
+		unix.FcntlInt(uintptr(p.fd), unix.F_SETPIPE_SZ, size)
 	}
 }
 

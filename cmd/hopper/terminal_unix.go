@@ -12,7 +12,8 @@ import (
 // terminalWidth returns the columns of the terminal that w is, now.
 func terminalWidth(w io.Writer) int {
 	if f, ok := w.(*os.File); ok {
-		if size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ); err == nil && size.Col > 0 {
+		size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+		if err == nil && size.Col > 0 {
 			return int(size.Col)
 		}
 	}

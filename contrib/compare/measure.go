@@ -66,7 +66,8 @@ type watch struct {
 
 func startWatch(dir string) *watch {
 	w := &watch{
-		dir: dir, quit: make(chan struct{}), ask: make(chan chan struct{}), done: make(chan struct{}),
+		dir: dir, quit: make(chan struct{}), ask: make(chan chan struct{}),
+		done: make(chan struct{}),
 	}
 	go func() {
 		defer close(w.done)

@@ -202,7 +202,8 @@ func panel(b *strings.Builder, left int, title string, all []drawn, value func(m
 			left-6, y(v)+4, v)
 	}
 	for at := 0.0; at <= end; at += 2 {
-		fmt.Fprintf(b, `<text x="%.1f" y="%d" text-anchor="middle" font-size="11">%.0f s</text>`+"\n",
+		fmt.Fprintf(b,
+			`<text x="%.1f" y="%d" text-anchor="middle" font-size="11">%.0f s</text>`+"\n",
 			x(at), panelTop+panelHeight+18, at)
 	}
 	for _, d := range all {

@@ -87,7 +87,8 @@ var tables = []table{
 	{work: "w5", capacities: []int{256}, base: "fastqueue", mem: 2 << 20, peers: []string{"hopper"},
 		figures: []figure{perItem, speed, cpu, memory, diskUse, diskLeft}},
 	{work: "latency", capacities: []int{0, 64}, base: "channel", mem: 2 << 20,
-		peers:   []string{"forward", "hopper", "chanx", "pumpedqueue", "fastqueue", "diskqueue", "wal"},
+		peers: []string{"forward", "hopper", "chanx", "pumpedqueue", "fastqueue", "diskqueue",
+			"wal"},
 		figures: []figure{half, most, halfOf, cpu}},
 }
 

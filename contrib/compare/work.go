@@ -38,7 +38,7 @@ var works = []work{
 // A result is what a run has come to.
 type result struct {
 	Seconds  float64 // from the first item sent to the last received
-	Half     float64 // seconds from send to receive that half of the items take at most; 0: not taken
+	Half     float64 // seconds from send to receive, of half of the items at most; 0: not taken
 	Most     float64 // 99 % of them
 	CPU      float64 // seconds, user and system
 	PeakRSS  int64   // bytes, of the whole process
@@ -60,7 +60,8 @@ func run(w work, p peer, capacity, memory int) (r result, err error) {
 	watch := startWatch(s.dir)
 	if w.payload == 8 {
 		err = runOn(w, s, p.numbers, &r, watch,
-			func(i int) uint64 { return uint64(i) }, func(v uint64) (int, error) { return int(v), nil })
+			func(i int) uint64 { return uint64(i) },
+			func(v uint64) (int, error) { return int(v), nil })
 	} else {
 		l := newLines(w.payload)
 		err = runOn(w, s, p.bytes, &r, watch, l.item, l.number)

@@ -217,14 +217,14 @@ func explain(err error) error {
 	case isFull(err):
 		return fmt.Errorf("%w: the server's: %w", spill.ErrFull, err)
 	case isCode(err, codeNoPeers):
-		return fmt.Errorf("jetstream: too few of the cluster's servers are up for so many replicas: "+
-			"start them, or set Config.Replicas to less: %w", err)
+		return fmt.Errorf("jetstream: too few of the cluster's servers are up for so many "+
+			"replicas: start them, or set Config.Replicas to less: %w", err)
 	case isCode(err, jetstream.JSErrCodeStreamNotFound):
-		return fmt.Errorf("jetstream: the stream is gone: it was deleted, or a server that kept it "+
-			"in memory has been restarted: start the pipe again: %w", err)
+		return fmt.Errorf("jetstream: the stream is gone: it was deleted, or a server that kept "+
+			"it in memory has been restarted: start the pipe again: %w", err)
 	case errors.Is(err, nats.ErrMaxPayload):
-		return fmt.Errorf("jetstream: the server's max_payload is smaller than it was: raise it to "+
-			"%d bytes: %w", minMessageSize, err)
+		return fmt.Errorf("jetstream: the server's max_payload is smaller than it was: raise it "+
+			"to %d bytes: %w", minMessageSize, err)
 	}
 	return err
 }

@@ -101,7 +101,8 @@ func (s *store) send(ctx context.Context, batches []*spill.Batch) (err error) {
 			full = packErr
 			break
 		}
-		for err == nil && (len(under) == maxFlights || len(under) > 0 && size+len(f.data) > flightBytes) {
+		for err == nil && (len(under) == maxFlights ||
+			len(under) > 0 && size+len(f.data) > flightBytes) {
 			land()
 		}
 		if err != nil {
@@ -109,7 +110,8 @@ func (s *store) send(ctx context.Context, batches []*spill.Batch) (err error) {
 		}
 
 		f.after = after
-		f.call = s.api.startPublish(ctx, s.stream.Subjects[0], s.natsHeader(f.header, after), f.data)
+		f.call = s.api.startPublish(ctx, s.stream.Subjects[0],
+			s.natsHeader(f.header, after), f.data)
 		after++
 		under, size = append(under, f), size+len(f.data)
 	}
@@ -256,8 +258,8 @@ func (s *store) messageSize() (int, error) {
 		size = min(size, s.maxMsgSize)
 	}
 	if size < minMessageSize {
-		return 0, fmt.Errorf("jetstream: the server's max_payload is %d bytes, and a message takes up "+
-			"to %d: raise max_payload in the server's configuration", size, minMessageSize)
+		return 0, fmt.Errorf("jetstream: the server's max_payload is %d bytes, and a message "+
+			"takes up to %d: raise max_payload in the server's configuration", size, minMessageSize)
 	}
 	return size - headerRoom, nil
 }
@@ -335,7 +337,8 @@ func (p *packer) measure(b *spill.Batch) (size int64, parts int) {
 		}
 		return size, 1
 	}
-	if p.s.room(p.ctx, p.used+bound+overhead*(bound/int64(p.size)+1)) != nil || bound > int64(p.size) {
+	if p.s.room(p.ctx, p.used+bound+overhead*(bound/int64(p.size)+1)) != nil ||
+		bound > int64(p.size) {
 		for chunk := range b.Chunks {
 			size += int64(len(chunk))
 		}
@@ -389,7 +392,8 @@ func (p *packer) launch(first, end uint64, part int, last bool) bool {
 	s := p.s
 	s.sent++
 	h := header{
-		holder: s.holder, epoch: s.epoch, id: s.sent, first: first, end: end, part: part, last: last,
+		holder: s.holder, epoch: s.epoch, id: s.sent, first: first, end: end, part: part,
+		last: last,
 	}
 	if first >= p.reach && part == 0 {
 		h.follows = p.reach

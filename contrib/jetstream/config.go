@@ -97,8 +97,8 @@ func (c *Config) check() error {
 	case c.Storage != jetstream.FileStorage && c.Storage != jetstream.MemoryStorage:
 		return fmt.Errorf("jetstream: Storage %d: use FileStorage or MemoryStorage", c.Storage)
 	case c.MessageSize != 0 && c.MessageSize < minMessageSize:
-		return fmt.Errorf("jetstream: MessageSize %d: a message takes %d bytes at least, for a chunk "+
-			"and its headers", c.MessageSize, minMessageSize)
+		return fmt.Errorf("jetstream: MessageSize %d: a message takes %d bytes at least, for a "+
+			"chunk and its headers", c.MessageSize, minMessageSize)
 	case c.Lease != 0 && c.Lease < minLease:
 		return fmt.Errorf("jetstream: Lease %v: use %v or more", c.Lease, minLease)
 	}

@@ -130,7 +130,8 @@ func (l *lease) free(ctx context.Context) (record, error) {
 			l.rec, l.rev = r, rev
 			return r, nil
 		case rev != first:
-			return r, fmt.Errorf("%w: the lease in bucket %s is being renewed", spill.ErrLocked, l.bucket())
+			return r, fmt.Errorf("%w: the lease in bucket %s is being renewed",
+				spill.ErrLocked, l.bucket())
 		}
 		if err := pause(ctx, min(left, max(r.ttl()/20, 10*time.Millisecond))); err != nil {
 			return r, err

@@ -100,9 +100,10 @@ func (s *scan) passLost(ctx context.Context, st *store, until uint64, err error)
 func (s *scan) consume(ctx context.Context, st *store, until uint64, toEnd bool) error {
 	ctx, cancel := st.api.w.whileUp(ctx)
 	defer cancel()
-	it, err := library(ctx, st.api.w, func(within context.Context) (jetstream.MessagesContext, error) {
+	from := func(within context.Context) (jetstream.MessagesContext, error) {
 		return s.messagesFrom(within, st)
-	})
+	}
+	it, err := library(ctx, st.api.w, from)
 	if err != nil {
 		return errors.Join(errCut, fmt.Errorf("jetstream: read the stream: %w", err))
 	}

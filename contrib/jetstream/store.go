@@ -179,7 +179,8 @@ func (s *store) tryOpen(ctx context.Context, label string, keep bool) (r spill.R
 	if err := sc.read(ctx, s, 0); err != nil {
 		return r, err
 	}
-	if err := refuse(sc.arrange(&s.index, before, known), label, keep, s.cfg.StreamName); err != nil {
+	err = refuse(sc.arrange(&s.index, before, known), label, keep, s.cfg.StreamName)
+	if err != nil {
 		return r, err
 	}
 	if err := s.lease.take(ctx, sc.epoch); err != nil {

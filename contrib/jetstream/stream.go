@@ -53,9 +53,10 @@ func streamOf(c Config) jetstream.StreamConfig {
 // makeStream makes the stream and the bucket unless they are there, and checks
 // those that are.
 func (s *store) makeStream(ctx context.Context) error {
-	found, err := library(ctx, s.api.w, func(within context.Context) (*jetstream.StreamInfo, error) {
+	find := func(within context.Context) (*jetstream.StreamInfo, error) {
 		return findOrMake(within, s.js, s.stream)
-	})
+	}
+	found, err := library(ctx, s.api.w, find)
 	if err != nil {
 		return fmt.Errorf("jetstream: use stream %s: %w", s.cfg.StreamName, err)
 	}
@@ -180,7 +181,8 @@ func refusal(found, want jetstream.StreamConfig) error {
 func losing(found, want jetstream.StreamConfig) []setting {
 	return []setting{
 		{found.Discard != jetstream.DiscardNew,
-			"discard is old, so that a full stream deletes its oldest messages", "set --discard new"},
+			"discard is old, so that a full stream deletes its oldest messages",
+			"set --discard new"},
 		{found.Retention != jetstream.LimitsPolicy,
 			fmt.Sprintf("retention is %v, so that messages are deleted once they are read",
 				found.Retention),
@@ -203,7 +205,8 @@ func losing(found, want jetstream.StreamConfig) []setting {
 			"storage is memory, where file is asked for",
 			"pass MemoryStorage, or delete the stream"},
 		{found.Replicas < want.Replicas,
-			fmt.Sprintf("it has %d replicas, where %d are asked for", found.Replicas, want.Replicas),
+			fmt.Sprintf("it has %d replicas, where %d are asked for",
+				found.Replicas, want.Replicas),
 			fmt.Sprintf("set --replicas %d", want.Replicas)},
 		{found.PersistMode == jetstream.AsyncPersistMode,
 			"persist_mode is async, so that messages are acknowledged before they are written",

@@ -19,7 +19,8 @@ func (b *builder) made(i metric.Observable, err error) {
 }
 
 func (b *builder) counter(name, help string) metric.Int64ObservableCounter {
-	i, err := b.m.Int64ObservableCounter(name, metric.WithUnit("{item}"), metric.WithDescription(help))
+	i, err := b.m.Int64ObservableCounter(name, metric.WithUnit("{item}"),
+		metric.WithDescription(help))
 	b.made(i, err)
 	return i
 }

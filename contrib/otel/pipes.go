@@ -53,22 +53,25 @@ func New(m metric.Meter) (*Pipes, error) {
 	b := builder{m: m}
 	i := instruments{
 		received: b.counter("hopper.received.items", "Items received from in."),
-		resumed:  b.counter("hopper.resumed.items", "Items found at the start, kept by an earlier pipe."),
+		resumed: b.counter("hopper.resumed.items",
+			"Items found at the start, kept by an earlier pipe."),
 		delivered: b.counter("hopper.delivered.items",
 			"Items sent to out."),
 		lost: b.counter("hopper.lost.items",
 			"Items lost, by damage on disk or by a stop without Resume."),
 		spilled: b.counter("hopper.spilled.items", "Items that have gone to the log on disk."),
 
-		queue:    b.upDown("hopper.queue.size", "{item}", "Items that wait, in memory or on disk."),
-		unacked:  b.upDown("hopper.unacked.size", "{item}", "Items delivered and not yet acknowledged."),
+		queue: b.upDown("hopper.queue.size", "{item}", "Items that wait, in memory or on disk."),
+		unacked: b.upDown("hopper.unacked.size", "{item}",
+			"Items delivered and not yet acknowledged."),
 		memory:   b.upDown("hopper.memory.usage", "By", "Memory that waiting items take."),
 		disk:     b.upDown("hopper.disk.usage", "By", "Disk space that the backlog takes."),
 		segments: b.upDown("hopper.segment.count", "{segment}", "Files of the backlog."),
 
 		memoryLimit: b.gauge("hopper.memory.limit", "By", "Memory that waiting items may take."),
 		diskLimit:   b.gauge("hopper.disk.limit", "By", "Disk space that the backlog may take."),
-		highWater:   b.gauge("hopper.queue.high_water", "{item}", "Most items that have ever waited."),
+		highWater: b.gauge("hopper.queue.high_water", "{item}",
+			"Most items that have ever waited."),
 		isBlocked: b.gauge("hopper.blocked", "",
 			"Whether the pipe is not receiving: 1 at a limit, or while the disk refuses."),
 	}

@@ -86,7 +86,9 @@ func gauge(name, help string, value func(s hopper.Stats) float64) series {
 
 func limit(name, help string, value func(l Limits) int64) series {
 	s := gauge(name, help, nil)
-	s.value = func(_ hopper.Stats, l Limits) (float64, bool) { return float64(value(l)), value(l) > 0 }
+	s.value = func(_ hopper.Stats, l Limits) (float64, bool) {
+		return float64(value(l)), value(l) > 0
+	}
 	return s
 }
 

@@ -77,7 +77,9 @@ func keepCursor(dead, live []*candidate) (remaining, kept []*candidate) {
 	}
 
 	best := slices.MaxFunc(dead, byAcked)
-	first := slices.MinFunc(live, func(a, b *candidate) int { return compareSegments(a.seg, b.seg) })
+	first := slices.MinFunc(live, func(a, b *candidate) int {
+		return compareSegments(a.seg, b.seg)
+	})
 	if best.seg.end > best.seg.first || best.acked <= first.seg.first ||
 		best.acked <= slices.MaxFunc(live, byAcked).acked {
 		return dead, live

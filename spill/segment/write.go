@@ -312,7 +312,8 @@ func (w *writer) createFile(first uint64) (path string, f file, err error) {
 			return path, f, err
 		}
 	}
-	return "", nil, fmt.Errorf("make %s: it and the names behind it are taken: %w", path, fs.ErrExist)
+	return "", nil, fmt.Errorf("make %s: it and the names behind it are taken: %w",
+		path, fs.ErrExist)
 }
 
 // seal ends the active segment, if there is one, with a footer and makes it

@@ -79,7 +79,8 @@ func testHang(tr *trial) {
 	s.holds(10, 40, span{10, 40})
 
 	tr.using = nil
-	s.hangs(hung{"Close", func(ctx context.Context) error { return s.store.Close(ctx, true, 10, 40) }})
+	closing := func(ctx context.Context) error { return s.store.Close(ctx, true, 10, 40) }
+	s.hangs(hung{"Close", closing})
 	s = tr.open()
 	s.comesBack(10, 40)
 	s.close(10, 40)

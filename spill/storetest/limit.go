@@ -38,7 +38,8 @@ func (s *session) fill(first uint64) (end uint64) {
 		}
 		s.keepsLimit()
 	}
-	s.tr.t.Fatalf("no limit is reached by %d items of 10 KiB: Usage %+v", end-first, s.store.Usage())
+	s.tr.t.Fatalf("no limit is reached by %d items of 10 KiB: Usage %+v",
+		end-first, s.store.Usage())
 	return 0
 }
 
@@ -117,7 +118,8 @@ func testLimitLarge(tr *trial) {
 	n, err := s.store.Append(tr.ctx, []*spill.Batch{tr.batch(3, 4)})
 	s.isFull(err)
 	if u := s.store.Usage(); n != 0 || u.Bytes != before.Bytes {
-		tr.t.Fatalf("after an item that does not fit: %d stored, Usage %+v, before %+v", n, u, before)
+		tr.t.Fatalf("after an item that does not fit: %d stored, Usage %+v, before %+v",
+			n, u, before)
 	}
 
 	// Nobody waits for it any more.

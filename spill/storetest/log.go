@@ -74,7 +74,8 @@ func (u *user) wait() {
 	select {
 	case <-u.wake:
 	case <-u.read.stuck:
-		u.tr.t.Fatalf("the log gets nowhere, after %d items of %d: %v", u.got, u.sent, errNoProgress)
+		u.tr.t.Fatalf("the log gets nowhere, after %d items of %d: %v",
+			u.got, u.sent, errNoProgress)
 	case <-u.tr.ctx.Done():
 		u.tr.t.Fatalf("the log waits for ever, after %d items of %d", u.got, u.sent)
 	}

@@ -561,7 +561,8 @@ func (s *memoryStore) Close(ctx context.Context, keep bool, next, end uint64) er
 		m.wipeLocked()
 		return nil
 	}
-	end = max(next, min(end, m.reachLocked())) // the numbers behind are those of items lost by a crash
+	// The numbers behind are those of items lost by a crash.
+	end = max(next, min(end, m.reachLocked()))
 	m.left, m.done = &receipt{next, end}, next
 	m.last = max(m.last, next)
 	m.syncLocked()

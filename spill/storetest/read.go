@@ -322,7 +322,8 @@ func testReadTrimmed(tr *trial) {
 		for _, from := range []spill.Position{{}, places[seq]} {
 			ext, err := s.store.Read(tr.ctx, seq, from, buf)
 			if err == nil && len(ext.Chunks) == 0 && ext.End <= seq && from == (spill.Position{}) {
-				tr.t.Fatalf("Read(%d) of what was trimmed: neither chunks nor an End nor an error", seq)
+				tr.t.Fatalf("Read(%d) of what was trimmed: neither chunks nor an End nor an error",
+					seq)
 			}
 		}
 	}

@@ -26,8 +26,8 @@ func (s *session) findsAfterCrash(acked, end uint64, want ...span) {
 			r, acked, end)
 	}
 	if r.Repeated < acked-r.Next {
-		s.tr.t.Fatalf("Open: found %+v: of the items below %d, which are done, too few are counted "+
-			"as repeated", r, acked)
+		s.tr.t.Fatalf("Open: found %+v: of the items below %d, which are done, too few are "+
+			"counted as repeated", r, acked)
 	}
 
 	if want[0].first == acked { // what is done may come with the rest

@@ -12,7 +12,8 @@ func (s *session) isTrimmed() {
 		s.tr.t.Fatalf("all items are done, Usage: %+v, want no bytes and no segments", u)
 	}
 	if u.TrimAt < spill.MaxSeq {
-		s.tr.t.Fatalf("there is nothing to trim, Usage: %+v, want a TrimAt that is never reached", u)
+		s.tr.t.Fatalf("there is nothing to trim, Usage: %+v, want a TrimAt that is never reached",
+			u)
 	}
 }
 

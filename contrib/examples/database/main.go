@@ -74,7 +74,8 @@ func run(
 	}
 
 	in, out, pump, err := hopper.Make[reading](64,
-		hopper.Dir(dir), hopper.Resume(), hopper.ManualAck(), hopper.SyncEvery(100*time.Millisecond))
+		hopper.Dir(dir), hopper.Resume(), hopper.ManualAck(),
+		hopper.SyncEvery(100*time.Millisecond))
 	if err != nil {
 		return err
 	}
@@ -161,7 +162,8 @@ func insert(ctx context.Context, db *sql.DB, batch []reading) error {
 		return err
 	}
 	for _, r := range batch {
-		_, err := stmt.ExecContext(ctx, r.ID, r.Time.UTC().Format(time.RFC3339Nano), r.Sensor, r.Value)
+		_, err := stmt.ExecContext(ctx, r.ID, r.Time.UTC().Format(time.RFC3339Nano),
+			r.Sensor, r.Value)
 		if err != nil {
 			return err
 		}

@@ -55,7 +55,8 @@ func run(
 	ctx context.Context, client *kgo.Client, lines io.Reader, dir string, grace time.Duration,
 ) error {
 	in, out, pump, err := hopper.Make[string](64,
-		hopper.Dir(dir), hopper.Resume(), hopper.ManualAck(), hopper.SyncEvery(100*time.Millisecond))
+		hopper.Dir(dir), hopper.Resume(), hopper.ManualAck(),
+		hopper.SyncEvery(100*time.Millisecond))
 	if err != nil {
 		return err
 	}

@@ -31,7 +31,8 @@ const tenants = 10
 
 func main() {
 	listen := flag.String("listen", "localhost:8080", "serve on this address")
-	url := flag.String("to", "http://localhost:9090/", "POST events to this address plus the tenant")
+	url := flag.String("to", "http://localhost:9090/",
+		"POST events to this address plus the tenant")
 	dir := flag.String("dir", "spool", "directory of the backlogs")
 	disk := flag.Int64("disk", 1<<30, "disk space for all tenants together, in bytes")
 	flag.Parse()

@@ -33,7 +33,8 @@ type Order struct {
 var tempDir = filepath.Join(os.TempDir(), "hopper-jetstream")
 
 var (
-	url      = flag.String("url", "", "of a NATS server with JetStream; empty: start one in this process")
+	url = flag.String("url", "",
+		"of a NATS server with JetStream; empty: start one in this process")
 	dir      = flag.String("dir", tempDir, "of the server in this process")
 	stream   = flag.String("stream", "orders", "name of the stream, which is made if need be")
 	replicas = flag.Int("replicas", 1, "servers that keep each message")
