@@ -63,8 +63,8 @@ const (
 // that a backlog comes to an end and is not made without need. While out takes
 // items as fast as it can, the pump receives half as many as it delivers. And
 // when out blocks the pump waits for it a moment before it receives much:
-// 100 µs, or the millisecond of a coarse timer, once in 128 items delivered, and
-// up to a thousand times more rarely where that was in vain.
+// 100 µs, or the millisecond of a coarse timer, once in 128 items delivered,
+// and up to a thousand times more rarely where that was in vain.
 func Pipe[T any](out chan<- T, in <-chan T, opts ...Option) (*Pump, error) {
 	return PipeContext(context.Background(), out, in, opts...)
 }

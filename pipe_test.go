@@ -3856,7 +3856,7 @@ func readDiary(t *testing.T, path string) (all []noted) {
 	return all
 }
 
-// A notingStore notes each sync that has succeeded, by the moment when it began.
+// A notingStore notes each sync that succeeds, by the moment when it began.
 type notingStore struct {
 	spill.Store
 	synced diary
