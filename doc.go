@@ -3,8 +3,8 @@
 // [Pipe] starts a pump between two channels that the program already has. While
 // the consumer keeps up, items go straight through. When out blocks, items wait
 // in a small memory window, and past that in a log on disk. Producers and
-// consumers keep ch <- v, <-ch, select, range and close. Nothing is dropped,
-// and nothing is reordered.
+// consumers keep ch <- v, <-ch, select, range and close. Nothing is dropped or
+// reordered.
 //
 //	in, out := make(chan Event, 64), make(chan Event)
 //	pump, err := hopper.Pipe(out, in) // the destination comes first, as in io.Copy
@@ -25,7 +25,8 @@
 //     was requested, those in in's buffer included.
 //  3. An item waits only if out refused an earlier one. Without [ManualAck] and
 //     [SyncEvery], a consumer that keeps up causes no disk I/O, no file, no
-//     directory except Dir, and no goroutine besides the pump.
+//     directory other than the one given to Dir, and no goroutine other than
+//     the pump's.
 //  4. Waiting items take at most MaxMemory plus a fixed overhead, whatever the
 //     backlog, the item sizes and the type; the memory is freed once they are
 //     gone. For types of fixed size, []byte (its capacity) and string (its
@@ -34,7 +35,8 @@
 //     receiving and goes on delivering: in <- v blocks, a select with a default
 //     takes its default, and the caller still owns v. Stats and the log say
 //     why. When there is room again it resumes by itself. A disk that is merely
-//     slower than the producer does not count.
+//     slower than the producer slows the producer down to its own speed; that
+//     is not reported.
 //  6. A slow or hung disk delays neither Stats nor the delivery of what is in
 //     memory. Close waits for it for at most a second, or ten with Resume.
 //  7. close(in) drains: everything is delivered, then out is closed, then Wait
@@ -48,61 +50,71 @@
 //  10. When everything is delivered, disk use is back to zero. Each file is
 //     removed as soon as its items have been delivered.
 //  11. Spilled data is private: directories have mode 0700 and files 0600, and
-//     links are not followed. What a killed process left in os.TempDir is
+//     symlinks are not followed. What a killed process left in os.TempDir is
 //     removed at the next start.
 //  12. An intact backlog is never destroyed. With Resume, an item that can't be
 //     decoded ends the pump with a [*DecodeError]. It and all that follow stay
 //     where they are, unless [SkipUndecodable] says to go on without it.
 //  13. At least once: with [ManualAck] an item that was received and not
-//     acknowledged comes back after a stop; with [SyncEvery] what was received
-//     more than that long ago also comes back after kill -9 or a power cut.
-//     Without ManualAck, "delivered" means that out took the item.
+//     acknowledged comes back after a stop. With [SyncEvery](d) whatever was
+//     received more than d earlier, and the time of one sync, also comes back
+//     after kill -9 or a power cut. Without ManualAck, "delivered" means that
+//     out took the item.
 //  14. A start after a crash says so in the log: what may be missing, and what
 //     may come twice.
 //
-// # Ends
+// # Stopping
 //
-// Closing in is the usual end. Where the producers can't close it,
-// [Pump.Shutdown] delivers what waits, with a deadline, and [Pump.Close] stops
-// at once. Both return a receipt: nil, or an [*UndeliveredError] with the
-// number of items that were not delivered, and whether [Resume] has kept them.
-// When the context of [PipeContext] ends, the pump ends as by Close.
+// Usually the producers close in. Where they can't, [Pump.Shutdown] delivers
+// the backlog, up to a deadline, and [Pump.Close] stops at once. Both return a
+// receipt: nil, or an [*UndeliveredError] with the number of items that were
+// not delivered, and whether [Resume] has kept them. When the context of
+// [PipeContext] is done, the pump stops as by Close.
 //
-// What stands in out's buffer counts as delivered: after a stop, range over out
-// to its end. Make out unbuffered if items in its buffer must not be lost with
-// the process.
+// Items buffered in out count as delivered: after a stop, range over out to its
+// end. Make out unbuffered if they must not be lost with the process.
 //
 // # What a pipe changes
 //
-// A pipe ends back-pressure. A program that slows its producer by not
-// receiving, or that takes the producer's position for the consumer's, behaves
+// A pipe removes back-pressure. A program that slows its producer by not
+// receiving, or that assumes anything sent has been processed, behaves
 // differently behind a pipe. Stats may lag a moment behind a send that has
 // returned.
+//
+// Without [Dir] the backlog goes to os.TempDir. On some systems that is a
+// tmpfs, which is memory: the pump says so in the log, once. The files grow
+// until the disk is full but for [KeepFree], unless [MaxDisk] says otherwise.
 //
 // # What is copied, what is parked, what Resume refuses
 //
 // Without Resume every T is accepted. Plain data is copied to disk and back:
 // structs with unexported fields, maps, pointers, cycles, times, errors,
 // interfaces, protobuf messages. An item that holds a non-nil channel, func or
-// context, or a pointer to something with a lock, stays in memory whole.
+// context, or a pointer to something with a lock, stays in memory whole, and
+// counts toward MaxMemory.
 //
 // With Resume, a T that can never be encoded is refused by Pipe, which names
 // the field. A single value that can't be encoded is parked until it is
 // delivered; a stop before that loses it, and says so. Types inside interfaces
-// must be known to [codec.Register]. If a struct has changed since, the start
-// is refused until the old program has drained the backlog: use [codec.JSON] or
-// [codec.Gob] with [WithCodec] where deploys change T.
+// must be known to [codec.Register]. If T has changed since the backlog was
+// written, Pipe fails, and the backlog stays intact until the old program has
+// drained it. Use [codec.JSON] or [codec.Gob] with [WithCodec] where deploys
+// change T.
 //
 // # After a crash
 //
-// With [Resume], a pump that was stopped has everything on disk, made durable
-// with fsync, and the next one delivers exactly that. After a crash of the
-// process the next pump delivers what had been written: all of the log except
-// its last half MiB, or all of it if the pump had been idle for two seconds,
-// and nothing of the memory window. Segments are deleted when all their items
-// have been delivered, so up to one segment and the window can come twice.
-// After a power cut the same holds for the segments that were sealed; of the
-// last one, what the file system had written comes back. With [SyncEvery] the
-// loss never reaches further back than its time and that of one sync. The
-// formats are described in packages spill and spill/segment.
+// What the next pump with [Resume] delivers depends on how the last one ended:
+//
+//   - After Close or Shutdown, exactly what was not delivered. It is made
+//     durable with fsync.
+//   - After a crash of the process, the log except for its last half MiB (all
+//     of it if the pump had been idle for two seconds), and nothing of the
+//     memory window. Up to one segment, of [DefaultSegmentSize], and the window
+//     may come twice: a segment is deleted once all its items are delivered.
+//   - After a power cut, the same for segments that were full. Of the last one
+//     comes what the file system had written.
+//   - With [SyncEvery](d), at most the last d is lost, and the time of one
+//     sync, and no more comes twice.
+//
+// The formats are described in packages spill and spill/segment.
 package hopper

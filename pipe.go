@@ -34,7 +34,8 @@ const (
 // through while out takes it. When out blocks, items wait in memory, up to
 // [MaxMemory], and from there on in a log on disk. The pump stops receiving, so
 // that in blocks, only while the disk is full or refuses, or at a limit that
-// you have set; [Stats] and the log say why.
+// you have set; [Stats] and the log say why. A disk that is slower than the
+// producer slows it down to the disk's speed.
 //
 // A value that went through the disk is a deep copy, equal to the one sent; any
 // other is the very same value. The sender must not change what a sent value
@@ -42,13 +43,13 @@ const (
 //
 // The pump owns in's receiving and out's sending end. Nobody else may close
 // out; whoever else receives from in or sends to out gives up the order. When
-// in is closed the pump delivers what waits, closes out (see [KeepOpen]) and
-// ends. Where in is never closed, end the pump with [Pump.Shutdown] or
-// [Pump.Close]. From then on nobody receives from in: a producer that may still
-// send selects on [Pump.Done] too.
+// in is closed the pump delivers the backlog, closes out (see [KeepOpen]) and
+// ends. If in is never closed, end the pump with [Pump.Shutdown] or
+// [Pump.Close]. Once it has ended nobody receives from in: a producer that may
+// still send should also select on [Pump.Done].
 //
-// What stands in out's buffer counts as delivered. After a stop, range over out
-// to its end, or make out unbuffered where that matters.
+// Items buffered in out count as delivered. After a stop, range over out to its
+// end, or make out unbuffered where that matters.
 //
 // Any T can travel. An item that can't be copied faithfully, because it holds a
 // channel, a func or a lock, say, stays in memory as it is when others go to
@@ -69,8 +70,8 @@ func Pipe[T any](out chan<- T, in <-chan T, opts ...Option) (*Pump, error) {
 	return PipeContext(context.Background(), out, in, opts...)
 }
 
-// PipeContext is [Pipe] with a pump that ends as by [Pump.Close] when ctx ends;
-// [Pump.Wait] then returns the context's cause too.
+// PipeContext is [Pipe] with a pump that ends as by [Pump.Close] when ctx is
+// done; [Pump.Wait] then returns the context's cause too.
 func PipeContext[T any](
 	ctx context.Context, out chan<- T, in <-chan T, opts ...Option,
 ) (*Pump, error) {
@@ -128,10 +129,10 @@ func Make[T any](capacity int, opts ...Option) (in chan<- T, out <-chan T, p *Pu
 // Batches returns out's items in batches, in order, for a consumer that handles
 // many at once. A batch is yielded when it holds most items, or when wait has
 // passed since its first item was received; with a wait of 0 or less, as soon
-// as out has no more at once. The iteration ends when out is closed; the last
-// batch may be short. Each batch is the caller's own. Leaving the loop loses
-// nothing: what was received has been yielded. Batches panics if most is less
-// than 1.
+// as no more items are immediately available. The iteration ends when out is
+// closed; the last batch may be short. Each batch is the caller's own. Leaving
+// the loop loses nothing: what was received has been yielded. Batches panics if
+// most is less than 1.
 func Batches[T any](out <-chan T, most int, wait time.Duration) iter.Seq[[]T] {
 	if most < 1 {
 		panic(fmt.Sprintf("hopper: Batches of at most %d items: it must be at least 1", most))
@@ -473,15 +474,16 @@ func setSize(name string, bytes int64, field func(*config) *int64) Option {
 // owner alone; one that is there keeps its permissions, and all files in it
 // that are not hopper's are left alone. Each pipe needs its own. Without Dir
 // the backlog lives in a private directory under os.TempDir, which is made when
-// the first item is spilled and removed at the end.
+// the first item is spilled and removed at the end. Where that is a tmpfs the
+// backlog takes memory, and the log says so.
 func Dir(path string) Option {
 	return Option{func(c *config) { c.dir, c.dirSet = path, true }}
 }
 
-// WithStore puts the backlog into s instead of a directory. It goes with none
-// of Dir, MaxDisk, KeepFree, SegmentSize and Share. [Resume] is still what
-// keeps the backlog at the end. Once Pipe has succeeded the pump owns s, and
-// closes it; if Pipe fails s is the caller's.
+// WithStore puts the backlog into s instead of a directory. It can't be
+// combined with Dir, MaxDisk, KeepFree, SegmentSize or Share. [Resume] is still
+// what keeps the backlog at the end. Once Pipe has succeeded the pump owns s,
+// and closes it; if Pipe fails s is the caller's.
 func WithStore(s spill.Store) Option {
 	return Option{func(c *config) {
 		if s == nil {
@@ -499,12 +501,12 @@ func MaxMemory(bytes int64) Option {
 	return setSize("MaxMemory", bytes, func(c *config) *int64 { return &c.maxMemory })
 }
 
-// MaxDisk limits the size of the backlog's files, in bytes. The default is no
-// limit but [KeepFree]. At the limit the pump stops receiving until items have
-// been delivered. With [Resume], room is set aside for what is in memory, so
-// that a stop keeps to the limit too. Only what stands in in's buffer at the
-// stop, a codec that makes items larger than they are in memory, or a single
-// large item can then exceed it.
+// MaxDisk limits the size of the backlog's files, in bytes. By default there is
+// no limit other than [KeepFree]. At the limit the pump stops receiving until
+// items have been delivered. With [Resume], room is set aside for what is in
+// memory, so that a stop keeps to the limit too. Only what stands in in's
+// buffer at the stop, a codec that makes items larger than they are in memory,
+// or a single large item can then exceed it.
 func MaxDisk(bytes int64) Option {
 	return setSize("MaxDisk", bytes, func(c *config) *int64 { return &c.maxDisk })
 }
@@ -529,11 +531,11 @@ func SegmentSize(bytes int64) Option {
 // concurrent use.
 type Budget struct{ of *segment.Budget }
 
-// NewBudget returns a budget of so many bytes of disk.
+// NewBudget returns a budget of disk bytes.
 func NewBudget(disk int64) *Budget { return &Budget{segment.NewBudget(disk)} }
 
-// Usage returns how many bytes the files of all pipes take that share the
-// budget and have not ended. It does not block.
+// Usage returns the disk space, in bytes, used by all running pipes that share
+// the budget. It does not block.
 func (b *Budget) Usage() (disk int64) { return b.of.Usage() }
 
 // segments returns what the stores share; b may be nil.
@@ -546,10 +548,11 @@ func (b *Budget) segments() *segment.Budget {
 
 // Share makes the pipe share disk space with others: the files of all pipes
 // with the same budget together stay within it. At that limit a pipe stops
-// receiving, like at [MaxDisk], until it or another has delivered. Of n pipes
-// each is sure of half an n-th part of the budget, as far as pipes that came
-// earlier have not filled it; the rest goes to whoever comes first. So a pipe
-// whose consumer stalls never keeps the others from going on.
+// receiving, like at [MaxDisk], until it or another has delivered. Half of the
+// budget is set aside in equal parts, one for each pipe; the other half is
+// first come, first served. So a pipe whose consumer stalls never keeps the
+// others from going on. Only a pipe that joins when the budget is already full
+// has to wait for its part.
 //
 // MaxDisk and [KeepFree] apply too. Unless [SegmentSize] is set it is at most
 // an eighth of a pipe's part of the budget. A resumed backlog, and what a stop
@@ -568,42 +571,42 @@ func Share(b *Budget) Option {
 	}}
 }
 
-// Resume makes a pump that is stopped keep its whole backlog, made durable by
-// fsync, and one that is started deliver what it finds first. It needs [Dir] or
-// [WithStore]. After a crash everything that had been written comes back; items
-// delivered shortly before may come twice, at most those of one segment and of
-// the memory window.
+// Resume makes a pump keep its whole backlog when it is stopped, made durable
+// by fsync, and deliver what it finds first when it is started. It needs [Dir]
+// or [WithStore]. After a crash everything that had been written comes back;
+// items delivered shortly before may come twice, at most those of one segment
+// and of the memory window.
 //
-// An item that can't be decoded, since its type has changed or is not
-// registered, or the codec lacks a key, ends the pump, when all before it have
-// been delivered: [Pump.Wait] returns a [*DecodeError], and the backlog stays
-// as it is. See [SkipUndecodable].
+// An item that can't be decoded (its type has changed or is not registered, or
+// the codec lacks a key) ends the pump once all items before it have been
+// delivered: [Pump.Wait] returns a [*DecodeError], and the backlog stays as it
+// is. See [SkipUndecodable].
 func Resume() Option { return Option{func(c *config) { c.resume = true }} }
 
 // ManualAck makes an item stay in the backlog until [Pump.Ack] says that it is
 // done: one that was delivered and not acknowledged comes back at the next
 // start. It needs [Resume]. See [Deliveries] for worker pools.
 //
-// Each item is encoded before it is delivered, so that the consumer may do with
-// it what it likes. However many are not acknowledged, memory stays bounded; up
-// to half a MiB of them there is no file. When in is closed the pump closes out
+// Each item is encoded before it is delivered, so that the consumer may change
+// it. Memory stays bounded however many items are not acknowledged; there is no
+// file until they exceed half a MiB. When in is closed the pump closes out
 // after the last delivery, and ends once all are acknowledged. Shutdown waits
-// for that too, until its context ends; Close does not.
+// for that too, until its context is done; Close does not.
 //
-// An item that was lost, by damage on disk, is acknowledged with the delivery
-// that follows it. One that can't be encoded stays in memory; a stop before it
-// is acknowledged loses it, and says so.
+// To acknowledge an item also acknowledges those before it that corruption on
+// disk has cost. An item that can't be encoded stays in memory; a stop before
+// it is acknowledged loses it, and says so.
 func ManualAck() Option { return Option{func(c *config) { c.manualAck = true }} }
 
-// SyncEvery makes what was received more than d ago survive a crash of the
-// process or of the machine: while anything waits, or is not acknowledged with
-// [ManualAck], it is written and synced (fsync) once in d. So is how far the
-// consumer has got: nothing that was done more than d before a crash comes
-// back. It takes d and the time of one sync, that is. It needs [Resume].
+// SyncEvery makes what was received survive a crash of the process or of the
+// machine, except for the last d and the time of one sync: while anything
+// waits, or is not acknowledged with [ManualAck], it is written and synced
+// (fsync) once in d. The consumer's position is synced with it, so that items
+// which were done before do not come back. It needs [Resume].
 //
-// Where the disk is so slow that the oldest item goes without a sync for d and
-// a second, the pump stops receiving until it has caught up; [Stats] and the
-// log say so. Without SyncEvery only Close and Shutdown sync.
+// If the oldest item has waited for d and a second without being synced,
+// because the disk is slow, the pump stops receiving until it has been; [Stats]
+// and the log say so. Without SyncEvery only Close and Shutdown sync.
 func SyncEvery(d time.Duration) Option {
 	return Option{func(c *config) {
 		if d <= 0 {
@@ -614,7 +617,7 @@ func SyncEvery(d time.Duration) Option {
 }
 
 // SkipUndecodable makes a pump with [Resume] count an item that can't be
-// decoded as lost and go on with the next. Without Resume that is always so.
+// decoded as lost and go on with the next. A pump without Resume always does.
 func SkipUndecodable() Option { return Option{func(c *config) { c.skip = true }} }
 
 // KeepOpen leaves out open at the end, so that several pipes can send into one
@@ -645,7 +648,7 @@ func WithLogger(logger *slog.Logger) Option {
 }
 
 var (
-	// ErrStopped says that Close, or the end of the context, ended the pump
+	// ErrStopped says that Close, or a context that is done, ended the pump
 	// before in was closed.
 	ErrStopped = errors.New("hopper: stopped")
 
