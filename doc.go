@@ -113,8 +113,8 @@
 //     may come twice: a segment is deleted once all its items are delivered.
 //   - After a power cut, the same for segments that were full. Of the last one
 //     comes what the file system had written.
-//   - With [SyncEvery](d), at most the last d is lost, and the time of one
-//     sync, and no more comes twice.
+//   - With [SyncEvery](d), at most the last d and the time of one sync are lost,
+//     and at most as much comes twice.
 //
 // The formats are described in packages spill and spill/segment.
 package hopper
