@@ -504,9 +504,9 @@ func MaxMemory(bytes int64) Option {
 // MaxDisk limits the size of the backlog's files, in bytes. By default there is
 // no limit other than [KeepFree]. At the limit the pump stops receiving until
 // items have been delivered. With [Resume], room is set aside for what is in
-// memory, so that a stop keeps to the limit too. Only what stands in in's
-// buffer at the stop, a codec that makes items larger than they are in memory,
-// or a single large item can then exceed it.
+// memory, so that a stop keeps to the limit too. Only items in in's buffer at
+// the stop, a codec that makes items larger than they are in memory, or a
+// single large item can then exceed it.
 func MaxDisk(bytes int64) Option {
 	return setSize("MaxDisk", bytes, func(c *config) *int64 { return &c.maxDisk })
 }
@@ -653,8 +653,8 @@ var (
 	ErrStopped = errors.New("hopper: stopped")
 
 	// ErrOutClosed says that somebody else closed out, which only the pump may
-	// do. The item that it was about to send is not lost: it is treated like
-	// all that waits when a pump is stopped.
+	// do. The item that it was about to send is not lost: it stays in the
+	// backlog, as when a pump is stopped.
 	ErrOutClosed = errors.New("hopper: out was closed by somebody else: only the pump may close it")
 )
 
@@ -690,7 +690,7 @@ const (
 	resumeGrace = 10 * time.Second // for the store, to make it durable
 )
 
-// end gives up everything, in order: what stands in in's buffer, the backlog,
+// end gives up everything, in order: the items in in's buffer, the backlog,
 // out, the final count. It returns what Wait and Close return.
 func (l *loop[T]) end(cause error) (err, loss error) {
 	grace := closeGrace
@@ -724,7 +724,7 @@ func (l *loop[T]) end(cause error) (err, loss error) {
 	return errors.Join(err, loss, receipt(end.Kept, true)), loss
 }
 
-// takeBuffered receives what stands in in's buffer when the pump is stopped:
+// takeBuffered receives the items in in's buffer when the pump is stopped:
 // their senders count on it.
 func (l *loop[T]) takeBuffered(ctx context.Context) {
 	if l.in == nil {
@@ -791,7 +791,7 @@ type Pump struct {
 // States of a pump.
 const (
 	running  = iota
-	draining // receiving no more than in's buffer holds, delivering what waits
+	draining // receiving no more than in's buffer holds, delivering the backlog
 	closing  // ending at once
 )
 
@@ -819,17 +819,17 @@ func (p *Pump) Done() <-chan struct{} { return p.done }
 // returns, joined, what ended the pump ([ErrStopped], the context's cause,
 // [ErrOutClosed], a [*DecodeError]), what was lost and what was kept (an
 // [*UndeliveredError] each, the lost one first), and a [*spill.CorruptError]
-// for each stretch that damage on disk has cost.
+// for each range of items lost to corruption on disk.
 func (p *Pump) Wait() error {
 	<-p.done
 	return p.err
 }
 
-// Shutdown stops receiving, except what stands in in's buffer, and blocks until
-// all that waits has been delivered, or until ctx ends: then the pump ends as
-// by [Pump.Close]. It returns nil only if everything was delivered; else what
-// [Pump.Wait] returns, and ctx's cause where that ended it. A nil ctx is
-// context.Background().
+// Shutdown stops receiving, except for the items in in's buffer, and blocks
+// until the whole backlog has been delivered or ctx is done; then the pump ends
+// as by [Pump.Close]. It returns nil only if everything was delivered;
+// otherwise it returns what [Pump.Wait] does, and ctx's cause if that ended it.
+// A nil ctx is context.Background().
 func (p *Pump) Shutdown(ctx context.Context) error {
 	if ctx == nil {
 		ctx = context.Background()
@@ -850,11 +850,11 @@ func (p *Pump) Shutdown(ctx context.Context) error {
 	return errors.Join(context.Cause(ctx), p.err)
 }
 
-// Close stops the pump and blocks until it has ended. What stands in in's
-// buffer is received first, beyond all limits. With [Resume] everything that
-// waits is kept; without, it is lost. Close returns nil if nothing was lost,
-// else what was. It may be called again, with the same result. It does not wait
-// for a disk that hangs for longer than a second, or ten with Resume.
+// Close stops the pump and blocks until it has ended. The items in in's buffer
+// are received first, beyond all limits. With [Resume] the backlog is kept;
+// without, it is lost. Close returns nil if nothing was lost; otherwise the
+// error says what was. It may be called again, with the same result. It waits
+// for a disk that hangs for at most a second, or ten with Resume.
 func (p *Pump) Close() error {
 	p.stop(closing)
 	<-p.done
@@ -904,7 +904,7 @@ func (p *Pump) String() string {
 	return string(b)
 }
 
-// Stats says what a pump has done and what waits. Always,
+// Stats is a snapshot of a pump's counts. In each one,
 //
 //	Received + Resumed == Delivered + InMemory + OnDisk + Lost
 type Stats struct {
@@ -912,8 +912,8 @@ type Stats struct {
 	Delivered uint64 // items sent to out
 	InMemory  uint64 // items waiting in memory
 	OnDisk    uint64 // items waiting in the log, of which the last may still be in memory
-	Lost      uint64 // items lost, by damage on disk or by a stop without Resume
-	Resumed   uint64 // items found at the start, those included that turn out to be lost
+	Lost      uint64 // items lost to corruption on disk, or to a stop without Resume
+	Resumed   uint64 // items found at the start, including any that turn out to be lost
 	Unacked   uint64 // items delivered and not yet acknowledged, with ManualAck
 
 	MemoryBytes int64 // of the items waiting in memory
@@ -928,9 +928,9 @@ type Stats struct {
 	// found at the start it is when its segment was last written.
 	Oldest time.Time
 
-	Blocked    bool          // not receiving: at a limit, or since the disk refuses
+	Blocked    bool          // not receiving: at a limit, or because the disk refuses
 	Reason     string        // why, and what to do about it; empty unless Blocked
-	BlockedFor time.Duration // in all since the start
+	BlockedFor time.Duration // in total, since the start
 }
 
 const (
@@ -1019,5 +1019,5 @@ func (s *stall) tell(logger *slog.Logger, level slog.Level, kind string, now tim
 	}
 	s.told[kind], s.open = now, true
 	logger.Log(context.Background(), level,
-		"hopper: not receiving: what waits is delivered meanwhile", "reason", reason)
+		"hopper: not receiving, still delivering", "reason", reason)
 }

@@ -81,7 +81,7 @@ func (l *loop[T]) acknowledged() bool {
 	return l.items.Done()
 }
 
-// stop sees to it that nothing is received but what stands in in's buffer.
+// stop sees to it that nothing more is received than is in in's buffer.
 func (l *loop[T]) stop() {
 	if !l.stopped {
 		l.stopped, l.buffered = true, len(l.in)
