@@ -1,64 +1,65 @@
-// Package codec turns values of any type into bytes and back. It is what a pipe
-// spills its items with.
+// Package codec turns values of any type into bytes and back. A pipe uses it to
+// spill its items.
 //
 // [For] returns a codec whose bytes another process can read. [Local] returns
-// one for a single process: it takes every type, and refuses single values.
-// Both walk T by a plan that is compiled once, at about the cost of a deep
-// copy. Nothing is left out, unexported fields included, and what comes back is
-// equal to what went in, as [cmp.Equal] sees it. What Append accepts, Decode
-// returns.
+// one for use within a single process: it accepts every type, and may refuse
+// single values. Both follow a plan for T that is compiled once, at about the
+// cost of a deep copy. Nothing is left out, unexported fields included, and
+// what comes back equals what went in, as [cmp.Equal] sees it. Whatever Append
+// accepts, Decode returns.
 //
 // # What is copied
 //
-//   - Booleans, numbers (a NaN with its bits, a uintptr as a number), strings,
-//     arrays, slices, maps, pointers and structs of these, of any name and in
-//     any nesting. Nil is not empty.
-//   - Values that hold themselves. Two pointers to one variable arrive as two
-//     pointers to one variable. Lists may be of any length; slices, maps and
-//     interfaces may stand up to 10,000 deep in one another.
-//   - [time.Time] and types made of it, with the location but without the
-//     monotonic clock reading. A location is the very same *Location within one
-//     process. Another process loads it by its name, or makes do with a fixed
-//     zone of its abbreviation and offset. Local is the reader's Local.
-//   - Interfaces. [Local] carries every dynamic type that [For] does, and
-//     others that have an exported name or belong to T's package or to package
-//     main. [For] carries those that have been given to [Register]; basic types
-//     and the standard library's errors always are.
-//   - Errors: the chain made by fmt.Errorf and errors.Join, with types and
-//     texts. A sentinel of the standard library, or one given to
-//     [RegisterError], comes out as the very same variable, so that errors.Is
-//     goes on working. With [Local] every error comes out as the same pointer
-//     if it wraps no other and is still in use.
-//   - Types that no plan can carry, but that marshal themselves: protobuf
+//   - Booleans, numbers (a NaN keeps its bits, a uintptr is a number), strings,
+//     arrays, slices, maps, pointers and structs of these, named or not, nested
+//     in any way. Nil and empty stay distinct.
+//   - Values that contain themselves. Two pointers to one variable arrive as
+//     two pointers to one variable. Lists may have any length; slices, maps and
+//     interfaces may be nested 10,000 deep.
+//   - [time.Time] and types made of it, with their location but without the
+//     monotonic clock reading. Within one process the *Location is the very
+//     same. Another process loads it by name, or falls back to a fixed zone
+//     with its abbreviation and offset. Local means the reader's Local.
+//   - Interfaces. [For] carries dynamic types that have been passed to
+//     [Register]; basic types and the standard library's errors always are
+//     registered. [Local] carries these too, and any type that has an exported
+//     name or belongs to T's package or to package main.
+//   - Errors: the chains made by fmt.Errorf and errors.Join, with types and
+//     texts. A sentinel of the standard library, or one passed to
+//     [RegisterError], comes back as the very same variable, so that errors.Is
+//     keeps working. With [Local] so does every error that wraps no other and
+//     is still in use.
+//   - Types that no plan can carry but that marshal themselves: protobuf
 //     messages in their own wire format, others by AppendBinary, MarshalBinary,
-//     MarshalText or MarshalJSON, whichever comes first and has a way back.
-//     What a marshaler made is decoded once before it counts as encoded.
-//   - Types given to [RegisterCodec], as their codec has it.
+//     MarshalText or MarshalJSON, whichever comes first and has its
+//     counterpart. What a marshaler returns is decoded once before it counts as
+//     encoded.
+//   - Types passed to [RegisterCodec], by their codec.
 //
 // # What is not copied
 //
 // Parts of a running program: channels, functions, unsafe.Pointer, contexts,
 // the types of sync and sync/atomic and whatever else go vet forbids to copy,
-// unique.Handle and weak.Pointer. [For] refuses a type that has a place for
-// them. [Local] refuses a value in which they are not nil, or in which an
-// interface holds another package's unexported type: its rules are its own, and
-// a copy might break them. So it does for the 4,097th location or error that
-// must keep its identity at one time.
+// unique.Handle and weak.Pointer. [For] refuses a type that can hold them.
+// [Local] refuses a value in which they are not nil, or in which an interface
+// holds another package's unexported type: only that package knows its rules,
+// and a copy might break them. Local keeps the identity of 4,096 locations and
+// of 4,096 errors at a time, and refuses values with more.
 //
 // # What a copy does not keep
 //
-// The capacity of slices, and that two slices share an array or two places a
-// map of plain data. A pointer into the middle of something, to a field or an
-// element, arrives as one to a copy of that part, unless the value holds
-// itself. Short strings of one item share memory, half a KiB at most.
+// The capacity of slices; that two slices share an array, or two places a map
+// of plain data. A pointer to a field or an element becomes a pointer to a copy
+// of it, unless the value contains itself. Short strings of one item share
+// memory, half a KiB at most.
 //
-// # Bytes from elsewhere
+// # Untrusted bytes
 //
-// Decode takes any bytes: it returns an error or a valid Go value, reads
-// nothing outside of them, and allocates in proportion to their length. What it
-// can't know are the rules that a type has for its unexported fields. Codecs
-// are for one program, or one and its successor, on one kind of machine:
-// [Label] tells whether two ends agree.
+// Decode accepts any bytes: it returns an error or a valid Go value, reads
+// nothing beyond them, and allocates in proportion to their length. It can't
+// know the rules that a type has for its unexported fields. Codecs are for one
+// program, or one and its successor, on one kind of machine: [Label] tells
+// whether two ends agree.
 //
 // [cmp.Equal]: https://pkg.go.dev/github.com/google/go-cmp/cmp#Equal
 package codec
@@ -71,15 +72,15 @@ import (
 // A Codec turns values of type T into bytes and back. The value that comes back
 // equals the one that went in. A Codec is safe for concurrent use.
 type Codec[T any] interface {
-	// Append appends v's encoding to dst and returns the longer slice. It keeps
-	// neither dst nor v. Where it returns an error, v can't be encoded as it is
+	// Append appends v's encoding to dst and returns the extended slice. It
+	// keeps neither dst nor v. An error means that v can't be encoded as it is
 	// now.
 	Append(dst []byte, v T) ([]byte, error)
 
-	// Decode returns the value that src, as it was appended, encodes. It
+	// Decode returns the value that src, which Append has appended, encodes. It
 	// neither keeps nor changes any part of src, which may be on its way to the
-	// disk. It must not panic and returns an error where src is not what Append
-	// makes.
+	// disk. It must not panic: if src is not what Append makes it returns an
+	// error.
 	Decode(src []byte) (T, error)
 }
 
@@ -90,10 +91,9 @@ type Codec[T any] interface {
 //	codec: Event.cb is a func(), which is no data: leave it out, or give main.Event
 //	a codec with codec.RegisterCodec
 //
-// T stands for the item where its type has no name. Append fails for a value in
-// whose interfaces there is a type that nobody has registered, with a
-// [*ValueError]. Another call for the same T returns the same codec. For is
-// safe for concurrent use.
+// If T has no name the path begins with "T". Append returns a [*ValueError] for
+// a value with a type in an interface that nobody has registered. Another call
+// for the same T returns the same codec. For is safe for concurrent use.
 func For[T any]() (Codec[T], error) {
 	t := reflect.TypeFor[T]()
 	if c, ok := codecs.Load(t); ok {
@@ -107,10 +107,10 @@ func For[T any]() (Codec[T], error) {
 	return first.(Codec[T]), nil
 }
 
-// Local returns the codec for a T that stays within this process. It takes
+// Local returns the codec for a T that stays within this process. It accepts
 // every T, and no type need be registered. Append returns a [*ValueError], at
-// little cost, for a value that can't be copied faithfully: the caller then
-// keeps the value itself. The bytes mean nothing to another process. Another
+// little cost, for a value that can't be copied faithfully: the caller should
+// keep the value itself. The bytes mean nothing to another process. Another
 // call for the same T returns the same codec. Local is safe for concurrent use.
 func Local[T any]() Codec[T] {
 	t := reflect.TypeFor[T]()

@@ -15,8 +15,8 @@ import (
 //
 //	field "B" was string, is []byte
 //
-// to stand in an error that says why the one can't be read as the other. It
-// returns "" for equal labels.
+// for an error that says why the one can't be read as the other. It returns ""
+// for equal labels.
 func Difference(found, want string) string {
 	if found == want {
 		return ""

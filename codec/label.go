@@ -10,15 +10,15 @@ import (
 	"strings"
 )
 
-// Label returns what names c, T and the form of T's values, as short text that
-// is the same in every process: what is written under one label can be read
-// under an equal one. The first line is for people. For a codec of [For] it
-// ends with a hash of T's shape and with the platform; the lines below are that
-// shape, a field each, in at most 4 KiB altogether. What interfaces hold is no
-// part of it: each such value carries an outline of its own type. [Gob] and
-// [JSON] outlive a change of T, so their labels name it only. A codec with a
-// method Label() string has the label it returns, and any other the name of its
-// Go type and T's.
+// Label returns a short text that names c, T and the form of T's values, and is
+// the same in every process: what was written under one label can be read under
+// an equal one. The first line is for people. For a codec of [For] it ends with
+// a hash of T's shape and with the platform; the lines below list that shape, a
+// field each, in at most 4 KiB altogether. It does not cover what interfaces
+// hold: each such value carries an outline of its own type. The labels of [Gob]
+// and [JSON], which survive a change of T, have only its name. If c has a
+// method Label() string, that is its label; any other codec is named by its Go
+// type.
 func Label[T any](c Codec[T]) string {
 	t := reflect.TypeFor[T]()
 	name := brief(typeName(t))

@@ -10,24 +10,25 @@ import (
 
 // Register makes T known as a type that interface values may have: the codecs
 // of [For] carry a value in an interface only if its type is registered, basic,
-// or an error type of the standard library. [Local] needs it for unexported
-// types of other packages only. T and *T are two types. On disk the type goes
-// by its package path and name, so that a backlog outlives the process. The
-// place for it is an init function or the start of main.
+// or an error type of the standard library. [Local] needs it only for
+// unexported types of other packages. T and *T are two types. On disk a type is
+// known by its package path and name, so that a backlog outlives the process.
+// Call Register from an init function or at the start of main.
 //
-// Basic are bool, string, the numbers, []byte, time.Time, time.Duration, []any,
-// map[string]any, and a few more slices and maps of these.
+// The basic types are bool, string, the numbers, []byte, time.Time,
+// time.Duration, []any, map[string]any, and a few more slices and maps of
+// these.
 //
 // Register panics if T is an interface type, if For could not carry a T, or if
-// another type has the same name, as types within functions may. To register a
-// type again does nothing. Safe for concurrent use.
+// another type has the same name, as types within functions may. Registering a
+// type again does nothing. Register is safe for concurrent use.
 func Register[T any]() { register(reflect.TypeFor[T]()) }
 
 // RegisterValue registers the type of v, as [Register] does. It is for types
 // that can't be named: another package's unexported ones.
 //
-// RegisterValue panics if v is nil, or as Register does. Safe for concurrent
-// use.
+// RegisterValue panics if v is nil, or as Register does. It is safe for
+// concurrent use.
 func RegisterValue(v any) {
 	if v == nil {
 		panic("codec: RegisterValue(nil): pass a value of the type")
@@ -46,13 +47,14 @@ func register(t reflect.Type) {
 }
 
 // RegisterError makes err, a sentinel, known by a name that is stable across
-// processes, such as "example.com/shop.ErrSoldOut". Wherever it stands in an
-// interface, in an error chain too, the very same err comes out, so that
-// [errors.Is] finds it in another process too. The sentinels of the standard
-// library are registered.
+// processes, such as "example.com/shop.ErrSoldOut". Wherever an interface holds
+// it, in an error chain too, the very same err comes back, so that [errors.Is]
+// finds it in another process too. The sentinels of the standard library are
+// registered.
 //
 // RegisterError panics if err is nil or can't be compared, or if name or err is
-// taken. To register the same again does nothing. Safe for concurrent use.
+// taken. Registering the same again does nothing. RegisterError is safe for
+// concurrent use.
 func RegisterError(name string, err error) {
 	if v := reflect.ValueOf(err); !v.IsValid() || !v.Comparable() {
 		panic(fmt.Sprintf("codec: RegisterError(%q): %#v can't be compared", name, err))
@@ -60,13 +62,13 @@ func RegisterError(name string, err error) {
 	update(func(k *known) { k.addError(name, err) })
 }
 
-// RegisterCodec makes every T travel as c has it, wherever it stands: as an
-// item, in what is made of others, and in an interface for which it is
-// registered. A T that c appends is decoded once, to see that it can be.
+// RegisterCodec makes c encode every T, wherever it occurs: as an item, inside
+// other types, and in interfaces if T is registered. What c appends is decoded
+// once, to see that it can be.
 //
-// The place for it is an init function or the start of main: codecs that are
-// made already do not change. RegisterCodec panics if T is an interface or a
-// basic type, or has a codec already. Safe for concurrent use.
+// Call it from an init function or at the start of main: codecs that have been
+// made before do not change. RegisterCodec panics if T is an interface or a
+// basic type, or has a codec already. It is safe for concurrent use.
 func RegisterCodec[T any](c Codec[T]) {
 	t := reflect.TypeFor[T]()
 	if t.Kind() == reflect.Interface || t.PkgPath() == "" && t.Name() != "" {

@@ -5,18 +5,17 @@ import (
 	"sync"
 )
 
-// Sizer returns how much memory a waiting T holds: fixed, the size of T itself,
-// and size, which adds all that v refers to. Where a T refers to nothing size
-// is nil, and fixed is the answer. A string counts its length, a slice its
-// capacity, a map an estimate of its tables. What two pointers share counts
-// once.
+// Sizer returns how much memory, in bytes, a T takes: fixed, the size of T
+// itself, and size, which adds everything that v refers to. If a T refers to
+// nothing, size is nil. A string counts its length, a slice its capacity, a map
+// an estimate of its tables. What two pointers share counts once.
 //
-// size never walks into what others may be using, since it takes no locks: a
-// func, a channel, a context and whatever else no codec copies counts as a
-// pointer, and so does a pointer to something with a lock or an atomic in it.
+// size takes no locks, so it never looks at what others may be using: a func, a
+// channel, a context or anything else that no codec copies counts as a pointer,
+// and so does a pointer to something with a lock or an atomic in it.
 //
-// size stops counting soon after it has passed limit and then returns more than
-// limit. It keeps nothing and is safe for concurrent use.
+// size stops soon after it has passed limit, and then returns more than limit.
+// It keeps nothing and is safe for concurrent use.
 func Sizer[T any]() (fixed int64, size func(v *T, limit int64) int64) {
 	t := reflect.TypeFor[T]()
 	root := planOf(t)
