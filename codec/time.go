@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// A time.Time goes as its instant and its location: seconds since 1970, a
-// varint, and nanoseconds, a uvarint, then a tag. UTC and Local are a tag
-// alone; Local is whatever is local to the reader. Any other location has,
-// behind the tag,
+// A time.Time goes as its instant and its location: seconds since 1970 (8
+// bytes, little-endian) and nanoseconds (a uvarint), then a tag. UTC and Local
+// are a tag alone; Local is whatever is local to the reader. Any other location
+// has, behind the tag,
 //
 //	4 bytes    its number among those that this process has met, little-endian
 //	string     its name
@@ -30,7 +30,7 @@ const (
 	locationLoaded        // it has a name in the time zone database
 )
 
-const timeMin = 1 + 1 + 1
+const timeMin = 8 + 1 + 1
 
 var (
 	errTime  = errors.New("codec: not a time")
@@ -41,18 +41,18 @@ type timeOp struct{}
 
 func (timeOp) encode(e *encoder, dst []byte, p ptr) []byte {
 	t := *at[time.Time](p)
-	dst = binary.AppendVarint(dst, t.Unix())
+	dst = binary.LittleEndian.AppendUint64(dst, uint64(t.Unix()))
 	dst = binary.AppendUvarint(dst, uint64(t.Nanosecond()))
 	e.blurred++
 	return e.appendLocation(dst, t)
 }
 
 func (timeOp) decode(d *decoder, src []byte, p ptr) []byte {
-	sec, n := binary.Varint(src)
-	if n <= 0 {
+	if len(src) < timeMin {
 		return d.fail(errShort)
 	}
-	nsec, src := d.uvarint(src[n:])
+	sec := int64(binary.LittleEndian.Uint64(src))
+	nsec, src := d.uvarint(src[8:])
 	t := time.Unix(sec, int64(nsec))
 	loc, rest := d.location(src, t)
 	if nsec >= 1e9 || loc == nil {

@@ -16,7 +16,7 @@ import (
 //	map                length or nil, key and value by turns
 //	pointer            0 for nil, else 1 and what it points to
 //	array, struct      elements, fields; neighbours without pointers as one piece of memory
-//	time.Time          varint seconds since 1970, uvarint nanoseconds, location (time.go)
+//	time.Time          8 bytes seconds since 1970, uvarint nanoseconds, location (time.go)
 //	marshaler          length, what it marshals to (marshal.go)
 //	interface          0 for nil, else the dynamic type (interface.go) and the value
 //	func, chan         0: they can't be anything but nil
