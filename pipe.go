@@ -286,8 +286,7 @@ func open[T any](
 		}
 		shared = segment.New(segment.Config{
 			Dir: cfg.dir, SegmentSize: cfg.segmentSize, MaxBytes: cfg.maxDisk,
-			KeepFree: cfg.keepFree,
-			Budget:   cfg.budget.segments(), Logger: cfg.logger,
+			KeepFree: cfg.keepFree, Budget: cfg.budget.segments(), Logger: cfg.logger,
 		})
 		store = shared
 	}
@@ -421,8 +420,7 @@ const byDefault = -1
 func newConfig(opts []Option) (*config, error) {
 	c := &config{
 		maxMemory: DefaultMaxMemory, maxDisk: byDefault, keepFree: byDefault,
-		segmentSize: byDefault,
-		logger:      slog.Default(), start: time.Now(),
+		segmentSize: byDefault, logger: slog.Default(), start: time.Now(),
 	}
 	for _, o := range opts {
 		if o.apply == nil {

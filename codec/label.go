@@ -18,7 +18,7 @@ import (
 // hold: each such value carries an outline of its own type. The labels of [Gob]
 // and [JSON], which survive a change of T, have only its name. If c has a
 // method Label() string, that is its label; any other codec is named by its Go
-// type.
+// type and T.
 func Label[T any](c Codec[T]) string {
 	t := reflect.TypeFor[T]()
 	name := brief(typeName(t))
