@@ -2,6 +2,8 @@ package spill
 
 import (
 	"encoding/binary"
+	"math/bits"
+	"slices"
 	"unsafe"
 )
 
@@ -31,7 +33,7 @@ func (l *Log) Begin(seq uint64) []byte {
 
 	a.frameAt = len(a.tail.buf)
 	a.prefix = max(a.prefix, 1)
-	return append(a.tail.buf, make([]byte, a.prefix)...)
+	return slices.Grow(a.tail.buf, a.prefix)[:a.frameAt+a.prefix]
 }
 
 // Commit adds the item whose encoding was appended to the buffer of Begin. It
@@ -61,12 +63,15 @@ func (l *Log) add(b []byte) {
 		l.handOver(full)
 	}
 
-	if unsafe.SliceData(b) != unsafe.SliceData(a.tail.buf) {
-		putBuffer(a.tail.buf) // a larger one has taken its place
+	t := a.tail
+	if unsafe.SliceData(b) == unsafe.SliceData(t.buf) {
+		t.buf = t.buf[:len(b)] // without a pointer that is set, as in a Cursor
+	} else {
+		putBuffer(t.buf) // a larger one has taken its place
+		t.buf = b
 	}
-	a.tail.buf = b
-	a.tail.items++
-	a.end = max(a.end, a.tail.end())
+	t.items++
+	a.end = max(a.end, t.end())
 
 	if len(b) > maxBuf {
 		l.sealTail()
@@ -76,19 +81,20 @@ func (l *Log) add(b []byte) {
 // setLength writes the length in front of the item, for which Begin has
 // reserved what the item before needed.
 func (a *appender) setLength(b []byte) []byte {
-	size := len(b) - a.frameAt - a.prefix
-	var length [binary.MaxVarintLen64]byte
-	n := binary.PutUvarint(length[:], uint64(size))
+	item := b[a.frameAt+a.prefix:]
+	size := len(item)
 
-	if n != a.prefix {
-		b = append(b, length[:n]...) // room, if the length is longer
-		copy(b[a.frameAt+n:], b[a.frameAt+a.prefix:a.frameAt+a.prefix+size])
-		b = b[:a.frameAt+n+size]
+	if n := uvarintLen(size); n != a.prefix {
+		b = slices.Grow(b, n)[:a.frameAt+n+size]
+		copy(b[a.frameAt+n:], item)
 		a.prefix = n
 	}
-	copy(b[a.frameAt:], length[:n])
+	binary.PutUvarint(b[a.frameAt:], uint64(size))
 	return b
 }
+
+// uvarintLen returns how many bytes n takes as a varint.
+func uvarintLen(n int) int { return (bits.Len64(uint64(n)|1) + 6) / 7 }
 
 // done empties the tail if all of its items are done, so that its memory is
 // used again.

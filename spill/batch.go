@@ -1,6 +1,7 @@
 package spill
 
 import (
+	"encoding/binary"
 	"sync"
 	"time"
 )
@@ -91,7 +92,8 @@ func (r *run) single() bool { return len(r.buf) <= maxBuf }
 func (r *run) skip(seq uint64) (rest []byte) {
 	rest = r.frames()
 	for n := r.first; n < seq; n++ {
-		_, _, rest = cutFrame(rest)
+		size, prefix := binary.Uvarint(rest)
+		rest = rest[prefix+int(size):]
 	}
 	return rest
 }
@@ -184,11 +186,14 @@ type Cursor struct {
 	Offset int64     // and where
 	Stored time.Time // when it was stored, as far as the store knows; zero if it never left memory
 
-	item   []byte // the current one
-	parked bool
-	frames []byte // of those behind it
-	mem    *pending
-	load   *loaded
+	// Where they stand are numbers, since to set a pointer costs as much again
+	// while the garbage collector runs.
+	frames   []byte // of the current item and those behind it, or more
+	at, next int    // of the current item, and of the frame behind it
+	parked   bool
+
+	mem  *pending
+	load *loaded
 }
 
 func (p *pending) cursor(seq uint64) *Cursor {
@@ -209,7 +214,9 @@ func (r *loaded) cursor() *Cursor {
 
 // Item returns the current item, of which there must be one. Its bytes are
 // valid until the cursor is given back. A parked item has none.
-func (c *Cursor) Item() (item []byte, parked bool) { return c.item, c.parked }
+func (c *Cursor) Item() (item []byte, parked bool) {
+	return c.frames[c.at:c.next:c.next], c.parked
+}
 
 // Advance goes on to the next item.
 func (c *Cursor) Advance() {
@@ -220,7 +227,10 @@ func (c *Cursor) Advance() {
 
 func (c *Cursor) cut() {
 	if c.Left > 0 {
-		c.item, c.parked, c.frames = cutFrame(c.frames)
+		size, prefix := binary.Uvarint(c.frames[c.next:])
+		c.at = c.next + prefix
+		c.next = c.at + int(size)
+		c.parked = size == 0 && prefix == len(placeholder)
 	}
 }
 

@@ -235,21 +235,6 @@ func checkFrames(b []byte, count int) error {
 	return nil
 }
 
-// cutFrame returns the first item of b, whose frames have been checked, and
-// what follows it. A parked item has only a placeholder.
-func cutFrame(b []byte) (item []byte, parked bool, rest []byte) {
-	// Most items are shorter than 128 bytes, or than 16 KiB: Uvarint is not
-	// inlined.
-	size, n := uint64(b[0]), 1
-	if size >= 0x80 {
-		size, n = binary.Uvarint(b)
-		parked = size == 0
-	}
-
-	end := n + int(size)
-	return b[n:end:end], parked, b[end:]
-}
-
 // placeholder is the frame of an item that is parked in memory: the length 0
 // in two bytes, where an empty item has it in one.
 var placeholder = []byte{0x80, 0x00}

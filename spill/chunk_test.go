@@ -342,18 +342,18 @@ func TestAPlaceholderIsNotAnEmptyItem(t *testing.T) {
 	large := randomBytes(1, 300)
 	frames := slices.Concat(placeholder, framesOf(nil, []byte("x")), placeholder, framesOf(large))
 
+	want := []item{{"", true}, {"", false}, {"x", false}, {"", true}, {string(large), false}}
+	r := loaded{run: run{items: len(want), buf: append(make([]byte, framesAt), frames...)}}
+
 	var got []item
-	for rest := frames; len(rest) > 0; {
-		var b []byte
-		var parked bool
-		b, parked, rest = cutFrame(rest)
+	for c := r.cursor(); c.Left > 0; c.Advance() {
+		b, parked := c.Item()
 		got = append(got, item{string(b), parked})
 		if cap(b) != len(b) {
 			t.Errorf("who appends to the item %.10q overwrites the next", b)
 		}
 	}
 
-	want := []item{{"", true}, {"", false}, {"x", false}, {"", true}, {string(large), false}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("items (-want +got):\n%s", diff)
 	}
@@ -550,11 +550,8 @@ func FuzzDecodeChunk(f *testing.F) {
 			t.Fatalf("accepted: first %d, %d items, %d bytes", p.First, p.Count, len(p.Frames))
 		}
 		if p.Offset == 0 && p.Count > 0 {
-			rest := p.Frames
-			for range p.Count {
-				_, _, rest = cutFrame(rest)
-			}
-			if len(rest) > 0 {
+			r := run{p.First, int(p.Count), append(make([]byte, framesAt), p.Frames...)}
+			if rest := r.skip(p.End()); len(rest) > 0 {
 				t.Errorf("%d bytes behind %d frames", len(rest), p.Count)
 			}
 		}

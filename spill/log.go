@@ -402,7 +402,7 @@ func (l *Log) giveBackLocked() {
 	} else {
 		putBuffer(c.load.buf)
 	}
-	c.item, c.frames = nil, nil
+	c.frames, c.at, c.next = nil, 0, 0
 }
 
 func (l *Log) wake() { poke(l.cfg.Wake) }

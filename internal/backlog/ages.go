@@ -26,12 +26,15 @@ type mark struct {
 	at  time.Duration
 }
 
-// received notes that the item seq is received now. The items below logged are
-// in the window.
-func (a *ages) received(seq, logged uint64) {
-	if n := len(a.marks); n > 0 && a.now-a.marks[n-1].at < minMark {
-		return
-	}
+// due reports whether an item that is received now is to be marked.
+func (a *ages) due() bool {
+	n := len(a.marks)
+	return n == 0 || a.now-a.marks[n-1].at >= minMark
+}
+
+// mark notes that the item seq is received now. The items below logged are in
+// the window.
+func (a *ages) mark(seq, logged uint64) {
 	a.marks = append(a.marks, mark{seq, a.now})
 	if len(a.marks) >= max(a.many, manyMark) {
 		a.thin(logged)

@@ -150,7 +150,9 @@ func (b *Backlog[T]) Push(v T) {
 			b.log.Ack(seq) // so that the log begins anew, instead of with a gap
 		}
 	}
-	b.ages.received(seq, b.head+uint64(b.window.len()))
+	if b.ages.due() {
+		b.ages.mark(seq, b.head+uint64(b.window.len()))
+	}
 
 	switch {
 	case b.cfg.Journal && !b.journal(v, seq): // it is parked

@@ -239,7 +239,9 @@ func TestAgesAreExactToFiveMillisecondsInTheWindow(t *testing.T) {
 	for i := range times {
 		a.now += time.Duration(i%13) * time.Millisecond
 		times[i] = a.now
-		a.received(uint64(i), uint64(len(times)))
+		if a.due() {
+			a.mark(uint64(i), uint64(len(times)))
+		}
 	}
 	for i, at := range times {
 		if early := at - a.of(uint64(i)); early < 0 || early >= minMark {
@@ -252,7 +254,9 @@ func TestThereIsAMarkOnlySoOften(t *testing.T) {
 	var a ages
 	for i := range 1000 {
 		a.now = time.Duration(i) * time.Millisecond
-		a.received(uint64(i), 0)
+		if a.due() {
+			a.mark(uint64(i), 0)
+		}
 	}
 	if n := len(a.marks); n != 200 {
 		t.Errorf("%d marks in a second, want 200", n)
@@ -263,13 +267,13 @@ func TestMarksAreThinnedOutWhenTheyAreMany(t *testing.T) {
 	var a ages
 	for i := range manyMark - 1 {
 		a.now += minMark
-		a.received(uint64(i), 0)
+		a.mark(uint64(i), 0)
 		if n := len(a.marks); n != i+1 {
 			t.Fatalf("%d marks of %d items", n, i+1)
 		}
 	}
 	a.now += minMark
-	a.received(manyMark, 0)
+	a.mark(manyMark, 0)
 	if n := len(a.marks); n >= manyMark || a.many != 2*n {
 		t.Errorf("%d marks are left, thinned out again at %d", n, a.many)
 	}
@@ -311,7 +315,7 @@ func TestAgesAreExactToAHundredthInTheLog(t *testing.T) {
 	for i := range times {
 		a.now += 37 * time.Millisecond
 		times[i] = a.now
-		a.received(uint64(i), 0)
+		a.mark(uint64(i), 0)
 		most = max(most, len(a.marks))
 	}
 	if most > 4000 {
@@ -329,7 +333,7 @@ func TestMarksOfItemsInTheWindowAreKept(t *testing.T) {
 	var a ages
 	for i := range uint64(5 * manyMark) {
 		a.now += time.Second
-		a.received(i, 2*manyMark)
+		a.mark(i, 2*manyMark)
 	}
 	if len(a.marks) < 2*manyMark || len(a.marks) == 5*manyMark {
 		t.Errorf("%d marks are left", len(a.marks))
