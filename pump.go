@@ -24,6 +24,7 @@ type loop[T any] struct {
 	out   chan<- T
 	items *backlog.Backlog[T]
 	pace  pace
+	sent  int // so many have been sent that items has not been told of
 
 	stopped   bool // nothing more is received than what stood in in's buffer
 	buffered  int  // so many items of it, once stopped
@@ -164,7 +165,7 @@ func (l *loop[T]) pass() (moved bool) {
 
 		l.counted(1)
 		moved, inHand = true, true
-		if !l.announce(v, passed) || !l.offer(v) {
+		if !l.prepare(v, passed) || !l.offer(v) {
 			return true
 		}
 		inHand = false
@@ -175,25 +176,31 @@ func (l *loop[T]) pass() (moved bool) {
 
 func (l *loop[T]) endOfInput() { l.in, l.closed = nil, true }
 
-// announce prepares v's delivery, behind so many that the backlog has not been
-// told of. It reports false if v can't be delivered yet.
-func (l *loop[T]) announce(v T, passed int) bool {
-	if l.p.acks == nil {
-		return true
-	}
-	if !l.items.Journal(v) {
+// prepare prepares the delivery of v, which has not waited, behind so many that
+// the backlog has not been told of. It reports false if v can't be delivered
+// yet.
+func (l *loop[T]) prepare(v T, behind int) bool {
+	if l.p.acks != nil && !l.items.Journal(v) {
 		return false
 	}
-	l.p.acks.Announce(l.items.Delivered() + uint64(passed) + 1)
+	l.announce(behind)
 	return true
+}
+
+// announce tells the count of acknowledgements that the next item is delivered,
+// behind so many that the backlog has not been told of.
+func (l *loop[T]) announce(behind int) {
+	if l.p.acks != nil {
+		l.p.acks.Announce(l.items.Delivered() + uint64(behind) + 1)
+	}
 }
 
 // head returns the oldest item, ready for delivery, or nil if it is not at
 // hand.
 func (l *loop[T]) head() *T {
 	head := l.items.Head()
-	if head != nil && l.p.acks != nil {
-		l.p.acks.Announce(l.items.Delivered() + 1)
+	if head != nil {
+		l.announce(0)
 	}
 	return head
 }
@@ -224,19 +231,41 @@ func (l *loop[T]) offer(v T) bool {
 // deliver sends waiting items while out takes them, and returns how many.
 func (l *loop[T]) deliver() (sent int) {
 	for sent < burst {
-		head := l.head()
-		if head == nil {
-			return sent
-		}
-		select {
-		case l.out <- *head:
-			l.items.Pop()
-			sent++
-		default:
+		heads := l.items.Heads(burst - sent)
+		n := l.send(heads)
+		sent += n
+		if n < len(heads) || n == 0 {
 			return sent
 		}
 	}
 	return sent
+}
+
+// send sends the oldest items while out takes them, and returns how many. The
+// backlog is told of all in a row.
+func (l *loop[T]) send(heads []T) int {
+	acks := l.p.acks
+	for i := range heads {
+		if acks != nil {
+			l.announce(i)
+		}
+		select {
+		case l.out <- heads[i]:
+			l.sent++
+		default:
+			return l.popSent()
+		}
+	}
+	return l.popSent()
+}
+
+// popSent tells the backlog what was sent, and returns how many items that is.
+func (l *loop[T]) popSent() (n int) {
+	n, l.sent = l.sent, 0
+	if n > 0 {
+		l.items.Pop(n)
+	}
+	return n
 }
 
 // receive takes up to n items while there are any, behind those that wait.
@@ -292,7 +321,7 @@ func (l *loop[T]) wait() {
 
 	select {
 	case out <- oldest:
-		l.items.Pop()
+		l.items.Pop(1)
 		l.pace.took()
 	case v, ok := <-in:
 		l.arrived(v, ok)
@@ -337,7 +366,7 @@ func (l *loop[T]) waitForOut() {
 	start := time.Now()
 	select {
 	case l.out <- *l.head():
-		l.items.Pop()
+		l.items.Pop(1)
 		l.pace.took()
 	case <-l.p.wake:
 		l.woken()
@@ -364,7 +393,7 @@ func (l *loop[T]) arrived(v T, ok bool) {
 			l.push(v)
 		}
 	}()
-	if !l.announce(v, 0) {
+	if !l.prepare(v, 0) {
 		return
 	}
 	select {
@@ -417,6 +446,7 @@ func (l *loop[T]) recoverOutGone() {
 		panic(r)
 	}
 	l.outGone = true
+	l.popSent()
 }
 
 // Pacing.

@@ -241,17 +241,25 @@ func (b *Backlog[T]) Head() *T {
 	return b.window.items.head()
 }
 
-// Pop says that the item that Head has returned is delivered.
-func (b *Backlog[T]) Pop() {
+// Heads returns some of the oldest items, up to limit of them, or none where
+// Head returns nil. They stay where they are until Pop.
+func (b *Backlog[T]) Heads(limit int) []T {
+	if b.window.len() == 0 && !b.refill() {
+		return nil
+	}
+	items := b.window.items.front()
+	return items[:min(len(items), limit)]
+}
+
+// Pop says that the n oldest items, all of them at hand, are delivered.
+func (b *Backlog[T]) Pop(n int) {
 	if b.cfg.Acks {
 		b.delivered(b.head)
 	}
-	b.window.pop()
-	b.head++
-	b.tally.Delivered++
-	if b.copied > 0 {
-		b.copied--
-	}
+	b.window.pop(n)
+	b.head += uint64(n)
+	b.tally.Delivered += uint64(n)
+	b.copied = max(0, b.copied-n)
 	if b.lot.len() > 0 {
 		b.lot.done(b.done())
 	}

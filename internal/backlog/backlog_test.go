@@ -64,7 +64,7 @@ func take(b *Backlog[string]) (got []string) {
 	for !b.Empty() && b.Err() == nil {
 		if head := b.Head(); head != nil {
 			got = append(got, *head)
-			b.Pop()
+			b.Pop(1)
 		} else {
 			synctest.Wait() // for the log to read
 		}
@@ -128,7 +128,7 @@ func TestParkedItemsThatFillTheMemoryStopReceiving(t *testing.T) {
 		}
 		for range 2 {
 			b.Head()
-			b.Pop()
+			b.Pop(1)
 		}
 		if !b.Room() || b.Refusal() != nil {
 			t.Errorf("no room after deliveries: %v", b.Refusal())
@@ -254,7 +254,7 @@ func TestWhatIsKeptComesBackInOrder(t *testing.T) {
 				for b.Head() == nil {
 					synctest.Wait()
 				}
-				b.Pop()
+				b.Pop(1)
 			}
 			if end := b.Close(t.Context()); end.Lost != (Undelivered{}) || end.Err != nil {
 				t.Errorf("Close: %+v", end)
@@ -296,7 +296,7 @@ func TestTheOldestItemHasTheTimeItWasReceivedOrStored(t *testing.T) {
 		if got := b.Oldest(); !got.Equal(stopped) {
 			t.Errorf("the oldest is of %v at its delivery, want %v", got, stopped)
 		}
-		b.Pop()
+		b.Pop(1)
 		if got := b.Oldest(); !got.Equal(start.Add(time.Minute)) {
 			t.Errorf("then it is of %v, want %v", got, start.Add(time.Minute))
 		}
@@ -318,20 +318,20 @@ func TestTheOldestItemOfALongWindowHasTheTimeItWasReceived(t *testing.T) {
 		b.Push("x")
 		for range n { // it never gets empty
 			b.Push("x")
-			b.Pop()
+			b.Pop(1)
 		}
 		for i := range n {
 			b.Tick(time.Duration(i+1) * minMark)
 			b.Push("x")
 		}
 
-		b.Pop()
+		b.Pop(1)
 		for i := range n {
 			want := start.Add(time.Duration(i+1) * minMark)
 			if got := b.Oldest(); !got.Equal(want) {
 				t.Fatalf("item %d was received at %v, want %v", i, got.Sub(start), want.Sub(start))
 			}
-			b.Pop()
+			b.Pop(1)
 		}
 		b.Close(t.Context())
 		return b
@@ -480,7 +480,7 @@ func TestASyncCoversWhatIsReceivedAndWhatIsDone(t *testing.T) {
 			t.Error("done, while an item waits")
 		}
 		b.Head()
-		b.Pop()
+		b.Pop(1)
 		if b.Done() {
 			t.Error("done, while an item is not acknowledged")
 		}

@@ -41,7 +41,7 @@ func (l *lot[T]) take(seq uint64) (v T, ok bool) {
 	}
 
 	p := *l.items.head()
-	l.items.pop()
+	l.items.pop(1)
 	l.bytes -= p.size
 	l.taken = append(l.taken, seq)
 	return p.v, true

@@ -25,12 +25,16 @@ func TestAQueueIsFirstInFirstOut(t *testing.T) {
 				in++
 			}
 		default:
-			for range min(n, in-out) {
-				if got := *q.head(); got != out {
-					t.Fatalf("head is %d, want %d", got, out)
+			for end := min(out+n, in); out < end; {
+				front := q.front()
+				k := min(len(front), end-out, 1+r.IntN(8))
+				for _, got := range front[:k] {
+					if got != out {
+						t.Fatalf("item %d comes, want %d", got, out)
+					}
+					out++
 				}
-				q.pop()
-				out++
+				q.pop(k)
 			}
 		}
 		if q.n != in-out {
@@ -56,7 +60,7 @@ func TestAnItemThatWasPushedCanBeTakenBack(t *testing.T) {
 		if got := *q.head(); got != i {
 			t.Fatalf("head is %d, want %d", got, i)
 		}
-		q.pop()
+		q.pop(1)
 	}
 	if q.n != 0 {
 		t.Errorf("%d items are left", q.n)
@@ -69,7 +73,7 @@ func TestAQueueListsItsItemsFromAnyOn(t *testing.T) {
 		q.push(i)
 	}
 	for range 30 {
-		q.pop()
+		q.pop(1)
 	}
 
 	for _, from := range []int{0, 1, 10, 69, 70, 71} {
@@ -90,14 +94,14 @@ func TestAnEmptyQueueKeepsNoMoreThanASmallBlock(t *testing.T) {
 		q.push([64]byte{})
 	}
 	for q.n > 0 {
-		q.pop()
+		q.pop(1)
 	}
 	if q.spare != nil && cap(q.spare.items) > 48 || q.first != nil && cap(q.first.items) > 48 {
 		t.Error("it keeps a large block")
 	}
 
 	q.push([64]byte{})
-	q.pop()
+	q.pop(1)
 	if q.first == nil {
 		t.Error("it does not keep a small block")
 	}
@@ -112,7 +116,7 @@ func TestAnEmptyQueueKeepsBlocksUpToThreeKilobytes(t *testing.T) {
 	for n, kept := range map[int]bool{most: true, most + 1: false} {
 		b := &block[uint64]{items: make([]uint64, 1, n)}
 		q := queue[uint64]{first: b, last: b, n: 1, spare: &block[uint64]{items: make([]uint64, 0, n)}}
-		if q.pop(); (q.last != nil) != kept || (q.spare != nil) != kept {
+		if q.pop(1); (q.last != nil) != kept || (q.spare != nil) != kept {
 			t.Errorf("of blocks of %d items it keeps the last %v, the spare one %v", n,
 				q.last != nil, q.spare != nil)
 		}
@@ -175,11 +179,14 @@ func checkWindow[T any](t *testing.T, items []T, sizes []int64) {
 		}
 	}
 
-	for _, size := range sizes {
-		w.pop()
+	for _, size := range sizes[:len(sizes)-2] {
+		w.pop(1)
 		if total -= size; w.bytes != total {
 			t.Errorf("%d bytes, want %d", w.bytes, total)
 		}
+	}
+	if w.pop(2); w.bytes != 0 {
+		t.Errorf("%d bytes, want none", w.bytes)
 	}
 }
 
@@ -188,7 +195,7 @@ func TestAnItemThatChangesWhileItWaitsIsCountedAsItCame(t *testing.T) {
 	b := make([]byte, 1000)
 	w.push(&b)
 	b = make([]byte, 10)
-	w.pop()
+	w.pop(1)
 	if w.bytes != 0 {
 		t.Errorf("an empty window takes %d bytes", w.bytes)
 	}

@@ -83,13 +83,21 @@ func (q *queue[E]) grow() *block[E] {
 	return b
 }
 
-// pop removes the oldest item.
-func (q *queue[E]) pop() {
-	var zero E
+// front returns the oldest items, those that stand in a row. The queue must not
+// be empty.
+func (q *queue[E]) front() []E { return q.first.items[q.at:] }
+
+// pop removes the n oldest items, which stand in a row.
+func (q *queue[E]) pop(n int) {
 	b := q.first
-	b.items[q.at] = zero
-	q.at++
-	q.n--
+	if n == 1 { // which clear takes its time over
+		var zero E
+		b.items[q.at] = zero
+	} else {
+		clear(b.items[q.at : q.at+n])
+	}
+	q.at += n
+	q.n -= n
 
 	switch {
 	case q.n == 0:

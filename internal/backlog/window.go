@@ -71,18 +71,23 @@ func (w *window[T]) pushWithin(limit int64, v T) bool {
 	return true
 }
 
-// pop removes the oldest item.
-func (w *window[T]) pop() {
+// pop removes the n oldest items, which stand in a row.
+func (w *window[T]) pop(n int) {
 	switch {
 	case w.size == nil:
-		w.bytes -= w.fixed
+		w.bytes -= int64(n) * w.fixed
 	case w.repeats:
-		w.bytes -= w.size(w.items.head(), w.limit)
+		items := w.items.front()
+		for i := range n {
+			w.bytes -= w.size(&items[i], w.limit)
+		}
 	default:
-		w.bytes -= *w.sizes.head()
-		w.sizes.pop()
+		for range n {
+			w.bytes -= *w.sizes.head()
+			w.sizes.pop(1)
+		}
 	}
-	w.items.pop()
+	w.items.pop(n)
 }
 
 func (w *window[T]) rest() {
