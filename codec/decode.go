@@ -43,8 +43,8 @@ func (d *decoder) run(root *node, src []byte, p ptr) error {
 	src = root.op.decode(d, src, p)
 	for len(d.later) > 0 && d.err == nil {
 		it := pop(&d.later)
-		d.depth = d.base
-		src = d.descend(it.node, src, it.at)
+		d.depth, d.fixedPlace = d.base+1, true
+		src = it.node.op.decode(d, src, it.at)
 	}
 	src = d.resolve(src)
 	if len(src) > 0 {

@@ -86,8 +86,8 @@ func (e *encoder) all(root *node, dst []byte, p ptr) []byte {
 	dst = root.op.encode(e, dst, p)
 	for len(e.later) > 0 && e.err == nil {
 		it := pop(&e.later)
-		e.depth = e.base
-		dst = e.descend(it.node, dst, it.at)
+		e.depth, e.fixedPlace = e.base+1, true
+		dst = it.node.op.encode(e, dst, it.at)
 	}
 	return dst
 }

@@ -1,0 +1,63 @@
+package codec_test
+
+import (
+	"encoding/json"
+	"reflect"
+	"testing"
+	"time"
+
+	"example.com/hopper/codec"
+)
+
+// Link is a list. Boxed holds one, and marshals itself.
+type (
+	Link struct {
+		Next *Link
+		X    any
+	}
+	Boxed struct {
+		X    any
+		List *Link
+	}
+	StampedLink struct {
+		At   time.Time
+		List *Link
+	}
+)
+
+func (b Boxed) MarshalJSON() ([]byte, error) {
+	type plain Boxed
+	return json.Marshal(plain(b))
+}
+
+func (b *Boxed) UnmarshalJSON(text []byte) error {
+	type plain Boxed
+	return json.Unmarshal(text, (*plain)(b))
+}
+
+// An item within the item may begin deeper than pointers are followed at once.
+func TestAnItemWithinAnItemMayStandDeep(t *testing.T) {
+	list := &Link{Next: &Link{}}
+	now := time.Now()
+	for name, v := range map[string]any{
+		"marshaler": Boxed{X: 1, List: list},
+		"map's key": map[StampedLink]int{{now.Round(0), nil}: 1, {now.Add(1).Round(0), nil}: 2},
+		"pointer":   map[StampedLink]string{{now.Round(0), list}: "a", {now.Round(0), nil}: "b"},
+	} {
+		for range 700 {
+			v = []any{v}
+		}
+		c := codec.Local[any]()
+		b, err := c.Append(nil, v)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		got, err := c.Decode(b)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if name != "pointer" && !reflect.DeepEqual(got, v) {
+			t.Errorf("%s: it did not come back", name)
+		}
+	}
+}
