@@ -15,11 +15,11 @@ type Gob[T any] struct{}
 
 // Append appends v as one gob stream. The error is gob's.
 func (Gob[T]) Append(dst []byte, v T) ([]byte, error) {
-	w := writer(dst)
-	if err := gob.NewEncoder(&w).Encode(&v); err != nil {
+	b := bytes.NewBuffer(dst)
+	if err := gob.NewEncoder(b).Encode(&v); err != nil {
 		return dst, err
 	}
-	return w, nil
+	return b.Bytes(), nil
 }
 
 // Decode reads src as one gob stream. The error is gob's, or tells of bytes
@@ -34,14 +34,6 @@ func (Gob[T]) Decode(src []byte) (T, error) {
 		return zero, errTrailing
 	}
 	return v, nil
-}
-
-// writer is a slice that grows as it is written.
-type writer []byte
-
-func (w *writer) Write(p []byte) (int, error) {
-	*w = append(*w, p...)
-	return len(p), nil
 }
 
 // JSON carries a T as [encoding/json] does, by its rules: exported fields only,
