@@ -88,22 +88,11 @@ func isByte(t reflect.Type) bool {
 // isFixed reports whether t is data without pointers, so that a copy of its
 // memory is a copy of it.
 func isFixed(t reflect.Type) bool {
-	if refused(t) != "" || customOf(t) != nil {
-		return false
-	}
-	switch k := t.Kind(); k {
-	case reflect.Array:
-		return t.Len() == 0 || isFixed(t.Elem())
-	case reflect.Struct:
-		for i := range t.NumField() {
-			if !isFixed(t.Field(i).Type) {
-				return false
-			}
-		}
-		return true
-	default:
-		return reflect.Bool <= k && k <= reflect.Complex128
-	}
+	return !inline(t, func(t reflect.Type) bool {
+		k := t.Kind()
+		isData := k <= reflect.Complex128 || k == reflect.Array || k == reflect.Struct
+		return !isData || refused(t) != "" || customOf(t) != nil
+	})
 }
 
 // inline calls f for t and what is part of a t's own memory, until f returns

@@ -99,13 +99,20 @@ func (e *encoder) refer(dst []byte, to place) (_ []byte, known bool) {
 	return append(dst, refNew), false
 }
 
-// withinOp is for structs that are part of something else: it gives them a
-// number.
-type withinOp struct{ node *node }
+// part returns the op for an n that is part of something else: structs that may
+// hold themselves get a number.
+func (n *node) part() op {
+	if !n.bounded && n.typ.Kind() == structKind {
+		return n
+	}
+	return n.op
+}
 
-func (o *withinOp) encode(e *encoder, dst []byte, p ptr) []byte {
+// A node is the op for such a struct.
+
+func (n *node) encode(e *encoder, dst []byte, p ptr) []byte {
 	if g := e.graph; g != nil && e.fixedPlace {
-		here := place{number(p), o.node, 0}
+		here := place{number(p), n, 0}
 		if m, ok := g.met[here]; !ok {
 			g.met[here] = meeting{g.numbers, false}
 		} else if m.byPointer {
@@ -114,25 +121,17 @@ func (o *withinOp) encode(e *encoder, dst []byte, p ptr) []byte {
 		}
 		g.numbers++
 	}
-	return o.node.op.encode(e, dst, p)
+	return n.op.encode(e, dst, p)
 }
 
-func (o *withinOp) decode(d *decoder, src []byte, p ptr) []byte {
+func (n *node) decode(d *decoder, src []byte, p ptr) []byte {
 	if d.graph && d.fixedPlace {
-		d.met = append(d.met, reference{p, o.node, 0})
+		d.met = append(d.met, reference{p, n, 0})
 	}
-	return o.node.op.decode(d, src, p)
+	return n.op.decode(d, src, p)
 }
 
-func (o *withinOp) measure(m *meter, p ptr) { o.node.op.measure(m, p) }
-
-// part returns the op for an n that is part of something else.
-func (n *node) part() op {
-	if !n.bounded && n.typ.Kind() == structKind {
-		return n.within
-	}
-	return n.op
-}
+func (n *node) measure(m *meter, p ptr) { n.op.measure(m, p) }
 
 // reference is what a decoder can be referred to.
 type reference struct {

@@ -19,7 +19,6 @@ type node struct {
 
 	linked bool // a value may hold pointers, or itself
 	flat   bool // a value refers to no memory that is measured
-	within *withinOp
 }
 
 // An op encodes, decodes and measures the values of one type, found by their
@@ -81,16 +80,14 @@ func (c compiler) node(t reflect.Type) *node {
 	}
 
 	n := &node{typ: t, size: t.Size()}
-	n.within = &withinOp{n}
 	c[t] = n
-	c.fill(n)
+	c.fill(n, formOf(t))
 	return n
 }
 
-// fill completes n.
-func (c compiler) fill(n *node) {
+// fill completes n, whose values travel in the given form.
+func (c compiler) fill(n *node, form form) {
 	t := n.typ
-	form := formOf(t)
 	if form == formComposed {
 		c.compose(n)
 		n.linked = n.linked || !n.bounded
@@ -134,18 +131,15 @@ func (n *node) sparse() bool {
 // shadow returns a node that walks a t as what it is made of, although it
 // travels otherwise.
 func (c compiler) shadow(t reflect.Type) *node {
-	n := &node{typ: t, size: t.Size(), bounded: true, min: 1}
-	n.within = &withinOp{n}
+	n := &node{typ: t, size: t.Size()}
 	switch t.Kind() {
 	case reflect.Struct, reflect.Array, reflect.Slice, reflect.Map, reflect.Pointer,
 		reflect.Interface:
-		n.bounded = false
-		c.compose(n)
-		n.linked = n.linked || !n.bounded
+		c.fill(n, formComposed)
 	case reflect.String:
-		n.op = stringOp{}
+		c.fill(n, formString)
 	default:
-		n.op, n.flat = &fixedOp{size: t.Size()}, true
+		c.fill(n, formFixed)
 	}
 	return n
 }
