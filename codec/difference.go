@@ -84,68 +84,61 @@ func difference(found, want, shown []line, hashed bool) string {
 
 // An outline stands for the shape of a registered type in the encoding of each
 // item that holds one. It is the hash of the shape, 8 bytes; the number of
-// lines that follow, a uvarint; and for each of these 2 bytes that stand for
-// its path and 1 for its type.
+// lines that follow, a byte; and for each of these 2 bytes that stand for its
+// path and 1 for its type.
 type outline struct {
-	hash   uint64
-	hashed []line
-	full   []line
+	encoded []byte
+	lines   []line // what it stands for
 }
 
 const (
-	lineSize = 3
-	maxLines = 64 // in an outline
+	outlineHead = 8 + 1
+	lineSize    = 3
+	maxLines    = 64 // in an outline
 )
 
 func outlineOf(t reflect.Type) outline {
-	full, sum := shape(t)
-	o := outline{hash: sum, full: full}
-	for _, l := range full[:min(len(full), maxLines)] {
-		o.hashed = append(o.hashed, l.hashed())
+	lines, sum := shape(t)
+	first := lines[:min(len(lines), maxLines)]
+	encoded := binary.LittleEndian.AppendUint64(nil, sum)
+	encoded = append(encoded, byte(len(first)))
+	for _, l := range first {
+		encoded = l.appendHash(encoded)
 	}
-	return o
+	return outline{encoded, lines}
 }
 
-// hashed returns what stands for l in an outline.
-func (l line) hashed() line {
+// appendHash appends what stands for l in an outline.
+func (l line) appendHash(dst []byte) []byte {
 	path, typ := fnv.New32a(), fnv.New32a()
 	path.Write([]byte(l.path))
 	typ.Write([]byte(l.typ))
 	p, t := path.Sum(nil), typ.Sum(nil)
-	return line{string([]byte{p[0] ^ p[2], p[1] ^ p[3]}), string([]byte{t[0] ^ t[1] ^ t[2] ^ t[3]})}
-}
-
-func (o outline) append(dst []byte) []byte {
-	dst = binary.LittleEndian.AppendUint64(dst, o.hash)
-	dst = binary.AppendUvarint(dst, uint64(len(o.hashed)))
-	for _, l := range o.hashed {
-		dst = append(append(dst, l.path...), l.typ...)
-	}
-	return dst
+	return append(dst, p[0]^p[2], p[1]^p[3], t[0]^t[1]^t[2]^t[3])
 }
 
 // outline cuts an outline, and returns it as it is in the input.
-func (d *decoder) outline(src []byte) (o, rest []byte) {
-	if len(src) < 8 {
+func (d *decoder) outline(src []byte) (encoded, rest []byte) {
+	if len(src) < outlineHead {
 		return nil, d.fail(errShort)
 	}
-	n, rest := d.uvarint(src[8:])
-	if n > maxLines || n*lineSize > uint64(len(rest)) {
+	n := int(src[outlineHead-1])
+	end := outlineHead + n*lineSize
+	if n > maxLines || end > len(src) {
 		return nil, d.fail(errShort)
 	}
-	end := len(src) - len(rest) + int(n)*lineSize
 	return src[:end], src[end:]
 }
 
-// is reports whether o is the outline that encoded holds.
-func (o outline) is(encoded []byte) bool { return binary.LittleEndian.Uint64(encoded) == o.hash }
-
-// difference names what has changed since the outline that encoded holds.
+// difference names what has changed since the outline was the one encoded.
 func (o outline) difference(encoded []byte) string {
-	_, text := new(decoder).uvarint(encoded[8:])
-	var was []line
-	for ; len(text) >= lineSize; text = text[lineSize:] {
-		was = append(was, line{string(text[:2]), string(text[2:lineSize])})
+	return difference(hashedLines(encoded), hashedLines(o.encoded), o.lines, true)
+}
+
+// hashedLines returns what stands for lines in an encoded outline.
+func hashedLines(encoded []byte) (lines []line) {
+	for text := encoded[outlineHead:]; len(text) > 0; text = text[lineSize:] {
+		lines = append(lines, line{string(text[:2]), string(text[2:lineSize])})
 	}
-	return difference(was, o.hashed, o.full, true)
+	return lines
 }

@@ -36,8 +36,6 @@ type dynamic struct {
 type registered struct {
 	name string // stable across processes
 	tag  byte   // a basic type's number, else tagNamed
-
-	layout func() outline
 }
 
 // dynamics holds the types that interface values have had, in the order in
@@ -102,9 +100,6 @@ func forgetDynamics() {
 	defer dynamics.RUnlock()
 	for _, d := range dynamics.all {
 		d.plan.Store(nil)
-		if k := d.known.Load(); k != nil {
-			d.known.Store(newRegistered(d.typ, k.name, k.tag))
-		}
 	}
 }
 

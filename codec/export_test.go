@@ -1,6 +1,7 @@
 package codec
 
 import (
+	"bytes"
 	"errors"
 	"reflect"
 	"strings"
@@ -13,9 +14,9 @@ var LabelOf = planLabel
 // Changed returns what an error says of a dynamic type that was one thing and
 // is another.
 func Changed(was, is reflect.Type) string {
-	encoded := outlineOf(was).append(nil)
+	encoded := outlineOf(was).encoded
 	o := outlineOf(is)
-	if o.is(encoded) {
+	if bytes.Equal(o.encoded, encoded) {
 		return ""
 	}
 	return o.difference(encoded)

@@ -1,6 +1,7 @@
 package codec
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -105,7 +106,7 @@ func (e *encoder) appendType(dst []byte, d *dynamic) []byte {
 	}
 	e.types = append(e.types, d)
 	dst = appendString(append(dst, tagNamed), known.name)
-	return known.layout().append(dst)
+	return append(dst, d.node().outline().encoded...)
 }
 
 var metErrors = newMet()
@@ -281,7 +282,7 @@ func (d *decoder) named(src []byte) (dyn *dynamic, rest []byte) {
 	if dyn == nil {
 		return nil, d.fail(fmt.Errorf("codec: no type %q: call codec.Register at start", name))
 	}
-	if is := dyn.known.Load().layout(); !is.is(was) {
+	if is := dyn.node().outline(); !bytes.Equal(is.encoded, was) {
 		text := is.difference(was)
 		return nil, d.fail(fmt.Errorf("codec: %s has changed since it was written: %s", name, text))
 	}

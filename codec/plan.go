@@ -19,6 +19,8 @@ type node struct {
 
 	linked bool // a value may hold pointers, or itself
 	flat   bool // a value refers to no memory that is measured
+
+	outline func() outline // of what is not a shadow
 }
 
 // An op encodes, decodes and measures the values of one type, found by their
@@ -80,6 +82,7 @@ func (c compiler) node(t reflect.Type) *node {
 	}
 
 	n := &node{typ: t, size: t.Size()}
+	n.outline = sync.OnceValue(func() outline { return outlineOf(t) })
 	c[t] = n
 	c.fill(n, formOf(t))
 	return n

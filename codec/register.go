@@ -128,11 +128,7 @@ func (k *known) addType(t reflect.Type, tag byte) {
 	if tag != tagNamed {
 		k.basic = append(k.basic, d)
 	}
-	d.known.Store(newRegistered(t, name, tag))
-}
-
-func newRegistered(t reflect.Type, name string, tag byte) *registered {
-	return &registered{name, tag, sync.OnceValue(func() outline { return outlineOf(t) })}
+	d.known.Store(&registered{name, tag})
 }
 
 func (k *known) addError(name string, err error) {
