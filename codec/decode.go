@@ -12,7 +12,6 @@ type decoder struct {
 	types    []*dynamic
 	block    []byte // memory for text that is not yet in use
 	blocks   int    // bytes in all blocks so far
-	spares   spares
 
 	graph      bool
 	fixedPlace bool // as the encoder's
@@ -56,7 +55,7 @@ func (d *decoder) run(root *node, src []byte, p ptr) error {
 	clear(d.types)
 	*d = decoder{
 		mode: d.mode, base: d.base, capsules: d.capsules,
-		later: d.later[:0], types: d.types[:0], spares: d.spares,
+		later: d.later[:0], types: d.types[:0],
 	}
 	return err
 }

@@ -30,8 +30,6 @@ type encoder struct {
 	later []deferred // pointers whose targets follow when all else is done
 	types []*dynamic // that this item has named already
 
-	spares spares
-
 	seen  places // where the descents of a tree have led
 	graph *graph // nil while the item may be a tree
 

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"math/bits"
 	"reflect"
-	"slices"
 	"sync"
 )
 
@@ -267,14 +266,30 @@ var typed = map[reflect.Type]func() entries{
 	reflect.TypeFor[any]():      textEntriesFor[any],
 }
 
-func textEntriesFor[V any]() entries { return textEntries[V]{} }
+func textEntriesFor[V any]() entries { return new(textEntries[V]) }
 
-type textEntries[V any] struct{}
+// textEntries pass the values through a variable that is used again and again:
+// its address goes to an op, which would move one on the stack to the heap.
+type textEntries[V any] struct{ pool sync.Pool } // of *V
 
-func (textEntries[V]) len(p ptr) int { return len(*at[map[string]V](p)) }
+func (x *textEntries[V]) get() *V {
+	if v, ok := x.pool.Get().(*V); ok {
+		return v
+	}
+	return new(V)
+}
 
-func (textEntries[V]) encode(o *mapOp, e *encoder, dst []byte, p ptr) []byte {
-	v := takeSpare[V](&e.spares)
+// put gives v back without what it refers to.
+func (x *textEntries[V]) put(v *V) {
+	var zero V
+	*v = zero
+	x.pool.Put(v)
+}
+
+func (*textEntries[V]) len(p ptr) int { return len(*at[map[string]V](p)) }
+
+func (x *textEntries[V]) encode(o *mapOp, e *encoder, dst []byte, p ptr) []byte {
+	v := x.get()
 	for key, val := range *at[map[string]V](p) {
 		*v = val
 		dst = o.val.op.encode(e, appendString(dst, key), addr(v))
@@ -282,16 +297,16 @@ func (textEntries[V]) encode(o *mapOp, e *encoder, dst []byte, p ptr) []byte {
 			break
 		}
 	}
-	giveSpare(&e.spares, v)
+	x.put(v)
 	return dst
 }
 
-func (textEntries[V]) decode(o *mapOp, d *decoder, src []byte, p ptr, n int) []byte {
+func (x *textEntries[V]) decode(o *mapOp, d *decoder, src []byte, p ptr, n int) []byte {
 	m := make(map[string]V, n)
 	*at[map[string]V](p) = m
 	o.made(d, p)
 
-	v := takeSpare[V](&d.spares)
+	v := x.get()
 	var zero V
 	for i := 0; i < n && d.err == nil; i++ {
 		var key string
@@ -300,12 +315,12 @@ func (textEntries[V]) decode(o *mapOp, d *decoder, src []byte, p ptr, n int) []b
 		src = o.val.op.decode(d, src, addr(v))
 		m[key] = *v
 	}
-	giveSpare(&d.spares, v)
+	x.put(v)
 	return src
 }
 
-func (textEntries[V]) measure(o *mapOp, m *meter, p ptr) {
-	v := takeSpare[V](&m.spares)
+func (x *textEntries[V]) measure(o *mapOp, m *meter, p ptr) {
+	v := x.get()
 	for key, val := range *at[map[string]V](p) {
 		m.left -= int64(len(key))
 		if !o.val.flat {
@@ -316,31 +331,5 @@ func (textEntries[V]) measure(o *mapOp, m *meter, p ptr) {
 			break
 		}
 	}
-	giveSpare(&m.spares, v)
-}
-
-// spares are pointers to variables of any types, for one walk after another:
-// the address of a variable on the stack would move it to the heap, since it
-// goes to an op.
-type spares []any
-
-const maxSpares = 8
-
-func takeSpare[V any](s *spares) *V {
-	for i := len(*s) - 1; i >= 0; i-- {
-		if v, ok := (*s)[i].(*V); ok {
-			*s = slices.Delete(*s, i, i+1)
-			return v
-		}
-	}
-	return new(V)
-}
-
-// giveSpare gives v back without what it refers to.
-func giveSpare[V any](s *spares, v *V) {
-	var zero V
-	*v = zero
-	if len(*s) < maxSpares {
-		*s = append(*s, v)
-	}
+	x.put(v)
 }

@@ -51,8 +51,6 @@ type meter struct {
 	seen  places // pointers, slices and maps that have been measured
 	later []unmeasured
 
-	spares spares
-
 	// shallow: in a struct that has live parts, whoever has their other end may
 	// be using what stands beside them too. It counts by itself.
 	shallow bool
@@ -82,7 +80,7 @@ func (m *meter) total(root *node, p ptr, limit int64) int64 {
 
 	m.seen.reset()
 	clear(m.later)
-	*m = meter{seen: m.seen, later: m.later[:0], spares: m.spares}
+	*m = meter{seen: m.seen, later: m.later[:0]}
 	return total
 }
 
