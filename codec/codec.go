@@ -172,7 +172,8 @@ func (c *planCodec[T]) get() *walk[T] {
 	if w, ok := c.pool.Get().(*walk[T]); ok {
 		return w
 	}
-	return &walk[T]{e: encoder{mode: c.mode}, d: decoder{mode: c.mode}}
+	w := walker{mode: c.mode}
+	return &walk[T]{e: encoder{walker: w}, d: decoder{walker: w}}
 }
 
 // put gives w back without what it refers to.

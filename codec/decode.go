@@ -2,30 +2,14 @@ package codec
 
 // decoder is the state of one decoding.
 type decoder struct {
-	mode
-	err      error // the first; from then on there is no input
-	base     int   // as the encoder's
-	depth    int   // as the encoder's at the same byte
-	budget   int   // bytes of the input that no length has claimed yet
-	capsules int   // as the encoder's
-	later    []deferred
-	types    []*dynamic
-	block    []byte // memory for text that is not yet in use
-	blocks   int    // bytes in all blocks so far
+	walker
+	budget int    // bytes of the input that no length has claimed yet
+	block  []byte // memory for text that is not yet in use
+	blocks int    // bytes in all blocks so far
 
-	graph      bool
-	fixedPlace bool // as the encoder's
-	met        []reference
-	forward    []deferred // pointers, and what they point to
-}
-
-// fail ends the decoding. What goes on reads from an empty input, and comes to
-// nothing.
-func (d *decoder) fail(err error) []byte {
-	if d.err == nil {
-		d.err = err
-	}
-	return nil
+	graph   bool
+	met     []reference
+	forward []reference // pointers, and the nodes of what they point to
 }
 
 // run sets the root value at p to what src encodes.
@@ -40,9 +24,7 @@ func (d *decoder) run(root *node, src []byte, p ptr) error {
 	}
 
 	src = root.op.decode(d, src, p)
-	for len(d.later) > 0 && d.err == nil {
-		it := pop(&d.later)
-		d.depth, d.fixedPlace = d.base+1, true
+	for it, ok := d.resume(); ok; it, ok = d.resume() {
 		src = it.node.op.decode(d, src, it.at)
 	}
 	src = d.resolve(src)
@@ -51,12 +33,8 @@ func (d *decoder) run(root *node, src []byte, p ptr) error {
 	}
 
 	err := d.err
-	clear(d.later)
-	clear(d.types)
-	*d = decoder{
-		mode: d.mode, base: d.base, capsules: d.capsules,
-		later: d.later[:0], types: d.types[:0],
-	}
+	d.reset()
+	*d = decoder{walker: d.walker}
 	return err
 }
 
@@ -65,14 +43,10 @@ func (d *decoder) descend(n *node, src []byte, p ptr) []byte {
 	if n.bounded {
 		return n.op.decode(d, src, p)
 	}
-	if d.depth >= inlineDepth {
-		d.later = append(d.later, deferred{n, p})
+	if d.putOff(n, p) {
 		return src
 	}
-
-	d.depth++
-	was := d.fixedPlace
-	d.fixedPlace = true
+	was := d.enter(true)
 	src = n.op.decode(d, src, p)
 	d.leave(was)
 	return src
@@ -88,21 +62,6 @@ func (d *decoder) claim(n, least int) bool {
 		d.budget -= n * least
 	}
 	return d.err == nil
-}
-
-// enter notes the descent into a slice, map or interface.
-func (d *decoder) enter(fixedPlace bool) (was bool) {
-	if d.depth >= maxDepth {
-		d.fail(errDepth)
-	}
-	d.depth++
-	was, d.fixedPlace = d.fixedPlace, fixedPlace
-	return was
-}
-
-func (d *decoder) leave(was bool) {
-	d.depth--
-	d.fixedPlace = was
 }
 
 // Short strings of one item lie in blocks that they share: a garbage collected

@@ -1,16 +1,6 @@
 package codec
 
-import (
-	"errors"
-	"fmt"
-)
-
-const (
-	inlineDepth = 1_000  // from here on what a pointer points to is put off
-	maxDepth    = 10_000 // slices, maps and interfaces in one another
-)
-
-var errDepth = fmt.Errorf("codec: more than %d slices, maps or interfaces in one another", maxDepth)
+import "errors"
 
 // The first byte of an item that may hold pointers.
 const (
@@ -23,40 +13,20 @@ var errShared = errors.New("codec: internal error: a shared value in a tree")
 
 // encoder is the state of one encoding.
 type encoder struct {
-	mode
-	err   error      // the first
-	base  int        // descents on the stack before the item, which is within another
-	depth int        // descents on the stack
-	later []deferred // pointers whose targets follow when all else is done
-	types []*dynamic // that this item has named already
+	walker
 
 	seen  places // where the descents of a tree have led
 	graph *graph // nil while the item may be a tree
-
-	// fixedPlace tells that what is encoded stays where it is: it is neither in
-	// an interface nor in a variable that a map is iterated with, nor a copy of
-	// the item.
-	fixedPlace bool
 
 	// blurred counts values that may come back equal to one they differ from,
 	// as two times do that differ in their monotonic reading only. Map keys
 	// must not.
 	blurred int
-
-	capsules int // marshaled values in one another, see capsuleOp
-}
-
-// deferred is a pointer's target whose turn comes when all else is done.
-type deferred struct {
-	node *node
-	at   ptr
 }
 
 // fail ends the encoding. Those who encode many values in a row look at e.err.
 func (e *encoder) fail(dst []byte, err error) []byte {
-	if e.err == nil {
-		e.err = err
-	}
+	e.walker.fail(err)
 	return dst
 }
 
@@ -82,9 +52,7 @@ func (e *encoder) run(root *node, dst []byte, p ptr) ([]byte, error) {
 // all encodes a value and what was deferred.
 func (e *encoder) all(root *node, dst []byte, p ptr) []byte {
 	dst = root.op.encode(e, dst, p)
-	for len(e.later) > 0 && e.err == nil {
-		it := pop(&e.later)
-		e.depth, e.fixedPlace = e.base+1, true
+	for it, ok := e.resume(); ok; it, ok = e.resume() {
 		dst = it.node.op.encode(e, dst, it.at)
 	}
 	return dst
@@ -92,21 +60,9 @@ func (e *encoder) all(root *node, dst []byte, p ptr) []byte {
 
 // reset makes e as new, and drops what it refers to.
 func (e *encoder) reset() {
-	clear(e.later)
-	clear(e.types)
+	e.walker.reset()
 	e.seen.reset()
-	e.err, e.depth, e.later, e.types = nil, e.base, e.later[:0], e.types[:0]
-	e.graph, e.fixedPlace = nil, false
-}
-
-// pop takes the last value from a stack.
-func pop[E any](stack *[]E) E {
-	var zero E
-	last := len(*stack) - 1
-	it := (*stack)[last]
-	(*stack)[last] = zero
-	*stack = (*stack)[:last]
-	return it
+	e.graph = nil
 }
 
 // follow encodes a pointer to the n at p.
@@ -133,32 +89,13 @@ func (e *encoder) descend(n *node, dst []byte, p ptr) []byte {
 	if n.bounded {
 		return n.op.encode(e, dst, p)
 	}
-	if e.depth >= inlineDepth {
-		e.later = append(e.later, deferred{n, p})
+	if e.putOff(n, p) {
 		return dst
 	}
-
-	e.depth++
-	was := e.fixedPlace
-	e.fixedPlace = true
+	was := e.enter(true)
 	dst = n.op.encode(e, dst, p)
 	e.leave(was)
 	return dst
-}
-
-// enter notes the descent into a slice, map or interface.
-func (e *encoder) enter(fixedPlace bool) (was bool) {
-	if e.depth >= maxDepth {
-		e.fail(nil, errDepth)
-	}
-	e.depth++
-	was, e.fixedPlace = e.fixedPlace, fixedPlace
-	return was
-}
-
-func (e *encoder) leave(was bool) {
-	e.depth--
-	e.fixedPlace = was
 }
 
 // places is a set of addresses of values: open addressing, a power of two of

@@ -133,11 +133,11 @@ func (n *node) decode(d *decoder, src []byte, p ptr) []byte {
 
 func (n *node) measure(m *meter, p ptr) { n.op.measure(m, p) }
 
-// reference is what a decoder can be referred to.
+// reference is a value, and where it is.
 type reference struct {
 	at   ptr
 	node *node
-	n    int // the length of a slice
+	n    int // the length of a slice, or of a row of values
 }
 
 // back cuts the number of what was met before, and which is to be an n.

@@ -84,8 +84,8 @@ func (o *mapOp) encode(e *encoder, dst []byte, p ptr) []byte {
 func (o *mapOp) keepApart(e *encoder, p ptr) {
 	m := reflect.NewAt(o.self.typ, p).Elem()
 	arrived := reflect.MakeMap(reflect.MapOf(o.key.typ, reflect.TypeFor[struct{}]()))
-	inner := encoder{mode: e.mode, base: e.depth, capsules: e.capsules}
-	reader := decoder{mode: e.mode, base: e.depth, capsules: e.capsules}
+	inner := encoder{walker: e.within()}
+	reader := decoder{walker: e.within()}
 	for it := m.MapRange(); it.Next(); {
 		key := reflect.New(o.key.typ)
 		key.Elem().SetIterKey(it)

@@ -261,7 +261,8 @@ func (o *capsuleOp) decode(d *decoder, src []byte, p ptr) []byte {
 	}
 
 	b, rest := d.string(src)
-	inner := decoder{mode: d.mode, base: d.depth, capsules: d.capsules + 1}
+	inner := decoder{walker: d.within()}
+	inner.capsules++
 	if err := inner.run(o.marshal.plan, b, p); err != nil {
 		return d.fail(err)
 	}

@@ -161,7 +161,7 @@ func (o *pointerOp) decode(d *decoder, src []byte, p ptr) []byte {
 		if !d.fixedPlace {
 			return d.fail(errRef)
 		}
-		d.forward = append(d.forward, deferred{o.elem, p})
+		d.forward = append(d.forward, reference{p, o.elem, 0})
 	}
 	return src
 }

@@ -296,13 +296,13 @@ func (m maker) damage(t *testing.T, root *node, b []byte, mode mode) {
 
 // encodeAt encodes what v points to.
 func encodeAt(root *node, v reflect.Value, mode mode) ([]byte, error) {
-	e := encoder{mode: mode}
+	e := encoder{walker: walker{mode: mode}}
 	return e.run(root, nil, v.UnsafePointer())
 }
 
 // decodeNew returns a pointer to a new value, decoded from b.
 func decodeNew(root *node, b []byte, mode mode) (reflect.Value, error) {
-	d := decoder{mode: mode}
+	d := decoder{walker: walker{mode: mode}}
 	v := reflect.New(root.typ)
 	return v, d.run(root, b, v.UnsafePointer())
 }

@@ -48,19 +48,12 @@ type meter struct {
 	mode
 	left  int64 // until the limit; negative when it is passed
 	depth int
-	seen  places // pointers, slices and maps that have been measured
-	later []unmeasured
+	seen  places      // pointers, slices and maps that have been measured
+	later []reference // rows of values whose turn comes when the stack is small again
 
 	// shallow: in a struct that has live parts, whoever has their other end may
 	// be using what stands beside them too. It counts by itself.
 	shallow bool
-}
-
-// unmeasured is a row of values whose turn comes when the stack is small again.
-type unmeasured struct {
-	node  *node
-	first ptr
-	n     int
 }
 
 var meters = sync.Pool{New: func() any { return new(meter) }}
@@ -70,11 +63,8 @@ func (m *meter) total(root *node, p ptr, limit int64) int64 {
 	m.left = limit - int64(root.size)
 	m.row(root, p, 1)
 	for len(m.later) > 0 && m.left >= 0 {
-		last := len(m.later) - 1
-		it := m.later[last]
-		m.later[last] = unmeasured{}
-		m.later = m.later[:last]
-		m.row(it.node, it.first, it.n)
+		it := pop(&m.later)
+		m.row(it.node, it.at, it.n)
 	}
 	total := limit - m.left
 
@@ -91,7 +81,7 @@ func (m *meter) row(n *node, first ptr, count int) {
 		return
 	}
 	if m.depth >= inlineDepth {
-		m.later = append(m.later, unmeasured{n, first, count})
+		m.later = append(m.later, reference{first, n, count})
 		return
 	}
 
