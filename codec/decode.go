@@ -43,7 +43,8 @@ func (d *decoder) descend(n *node, src []byte, p ptr) []byte {
 	if n.bounded {
 		return n.op.decode(d, src, p)
 	}
-	if d.putOff(n, p) {
+	if d.depth >= inlineDepth {
+		d.later = append(d.later, reference{p, n, 0})
 		return src
 	}
 	was := d.enter(true)

@@ -89,7 +89,8 @@ func (e *encoder) descend(n *node, dst []byte, p ptr) []byte {
 	if n.bounded {
 		return n.op.encode(e, dst, p)
 	}
-	if e.putOff(n, p) {
+	if e.depth >= inlineDepth {
+		e.later = append(e.later, reference{p, n, 0})
 		return dst
 	}
 	was := e.enter(true)

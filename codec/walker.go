@@ -55,15 +55,6 @@ func (w *walker) leave(was bool) {
 	w.fixedPlace = was
 }
 
-// putOff reports whether the n at p has to wait, lest the stack grow too large.
-func (w *walker) putOff(n *node, p ptr) bool {
-	if w.depth < inlineDepth {
-		return false
-	}
-	w.later = append(w.later, reference{p, n, 0})
-	return true
-}
-
 // resume returns a value that was put off, if there is one.
 func (w *walker) resume() (it reference, ok bool) {
 	if len(w.later) == 0 || w.err != nil {
