@@ -1,6 +1,7 @@
 package codec
 
 import (
+	"iter"
 	"net/netip"
 	"reflect"
 	"sync"
@@ -95,18 +96,32 @@ func isFixed(t reflect.Type) bool {
 	})
 }
 
+// parts yields the types that a t is made of, behind what leads there in a path.
+func parts(t reflect.Type) iter.Seq2[string, reflect.Type] {
+	return func(yield func(string, reflect.Type) bool) {
+		switch t.Kind() {
+		case reflect.Struct:
+			for i := 0; i < t.NumField() && yield("."+t.Field(i).Name, t.Field(i).Type); i++ {
+			}
+		case reflect.Array, reflect.Slice:
+			yield("[]", t.Elem())
+		case reflect.Map:
+			_ = yield("[key]", t.Key()) && yield("[value]", t.Elem())
+		case reflect.Pointer:
+			yield("", t.Elem())
+		}
+	}
+}
+
 // inline calls f for t and what is part of a t's own memory, until f returns
 // true. It reports whether it did.
 func inline(t reflect.Type, f func(reflect.Type) bool) bool {
 	if f(t) {
 		return true
 	}
-	switch t.Kind() {
-	case reflect.Array:
-		return t.Len() > 0 && inline(t.Elem(), f)
-	case reflect.Struct:
-		for i := range t.NumField() {
-			if inline(t.Field(i).Type, f) {
+	if k := t.Kind(); k == reflect.Struct || k == reflect.Array && t.Len() > 0 {
+		for _, part := range parts(t) {
+			if inline(part, f) {
 				return true
 			}
 		}
@@ -126,22 +141,11 @@ func reaches(t reflect.Type, f func(reflect.Type) bool) bool {
 			return false
 		}
 		seen[t] = true
-		if f(t) {
-			return true
+		found := f(t)
+		for _, part := range parts(t) {
+			found = found || walk(part)
 		}
-		switch t.Kind() {
-		case reflect.Map:
-			return walk(t.Key()) || walk(t.Elem())
-		case reflect.Array, reflect.Slice, reflect.Pointer:
-			return walk(t.Elem())
-		case reflect.Struct:
-			for i := range t.NumField() {
-				if walk(t.Field(i).Type) {
-					return true
-				}
-			}
-		}
-		return false
+		return found
 	}
 	return walk(t)
 }

@@ -180,18 +180,9 @@ func (r *refuser) find(t reflect.Type, path string, owner reflect.Type) error {
 	}
 
 	var err error
-	switch t.Kind() {
-	case reflect.Struct:
-		for i := 0; i < t.NumField() && err == nil && !isStandardLock(t); i++ {
-			err = r.find(t.Field(i).Type, path+"."+t.Field(i).Name, owner)
-		}
-	case reflect.Array, reflect.Slice:
-		err = r.find(t.Elem(), path+"[]", owner)
-	case reflect.Pointer:
-		err = r.find(t.Elem(), path, owner)
-	case reflect.Map:
-		if err = r.find(t.Key(), path+"[key]", owner); err == nil {
-			err = r.find(t.Elem(), path+"[value]", owner)
+	for step, part := range parts(t) {
+		if err == nil && !isStandardLock(t) {
+			err = r.find(part, path+step, owner)
 		}
 	}
 	if err == nil && (f == formLive || t.Kind() == reflect.Interface && isLive(t)) {
