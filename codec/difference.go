@@ -40,29 +40,23 @@ func parseLabel(s string) (head string, lines []line) {
 			path, typ, _ := strings.Cut(strings.TrimSuffix(text, "\n"), " ")
 			lines = append(lines, line{path, typ})
 		}
-		return strings.Join(words, " "), append(lines, line{}) // so that they end alike
+		return strings.Join(words, " "), append(lines, line{})
 	}
 	return strconv.Quote(s), nil
 }
 
 // difference names the first difference between the lines found and those
-// wanted, which are shown. Where both are hashed, nobody knows what those found
+// wanted, which are shown; all end with an empty line. Where both are hashed, nobody knows what those found
 // were.
 func difference(found, want, shown []line, hashed bool) string {
-	i := 0
-	for i < len(found) && i < len(want) && found[i] == want[i] {
+	i, last := 0, min(len(found), len(want))-1
+	for i < last && found[i] == want[i] {
 		i++
 	}
 	has := func(lines []line, path string) bool {
 		return slices.ContainsFunc(lines, func(l line) bool { return l.path == path })
 	}
-	var was, is, show line
-	if i < len(found) {
-		was = found[i]
-	}
-	if i < len(want) {
-		is, show = want[i], shown[i]
-	}
+	was, is, show := found[i], want[i], shown[i]
 
 	gone := is.path == "" || was.path != "" && !has(want, was.path)
 	switch {
@@ -132,7 +126,7 @@ func (d *decoder) outline(src []byte) (encoded, rest []byte) {
 
 // difference names what has changed since the outline was the one encoded.
 func (o outline) difference(encoded []byte) string {
-	return difference(hashedLines(encoded), hashedLines(o.encoded), o.lines, true)
+	return difference(hashedLines(encoded), hashedLines(o.encoded), slices.Concat(o.lines, []line{{}}), true)
 }
 
 // hashedLines returns what stands for lines in an encoded outline.
@@ -140,5 +134,5 @@ func hashedLines(encoded []byte) (lines []line) {
 	for text := encoded[outlineHead:]; len(text) > 0; text = text[lineSize:] {
 		lines = append(lines, line{string(text[:2]), string(text[2:lineSize])})
 	}
-	return lines
+	return append(lines, line{})
 }

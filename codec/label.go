@@ -56,16 +56,13 @@ const (
 func planLabel(t reflect.Type) string {
 	lines, hash := shape(t)
 	text := fmt.Sprintf("%s %s %016x %s", planWord, brief(typeName(t)), hash, platform())
-	for i, l := range lines {
-		line := brief(l.path + " " + l.typ)
-		least := len("\n" + line)
-		if i < len(lines)-1 {
-			least += len("\n" + cutMark)
-		}
-		if len(text)+least > maxLabel {
-			return text + "\n" + cutMark
-		}
-		text += "\n" + line
+	for _, l := range lines {
+		text += "\n" + brief(l.path+" "+l.typ)
+	}
+
+	if len(text) > maxLabel {
+		end := strings.LastIndexByte(text[:maxLabel-len(cutMark)], '\n')
+		text = text[:end] + "\n" + cutMark
 	}
 	return text
 }
@@ -141,16 +138,12 @@ func (d *describer) parts(path string, t reflect.Type) {
 		return
 	}
 	d.seen[t] = true
-	switch t.Kind() {
-	case reflect.Struct:
+	if t.Kind() == reflect.Struct {
 		d.fields(path, t)
-	case reflect.Array, reflect.Slice:
-		d.elem(path+"[]", t.Elem())
-	case reflect.Map:
-		d.elem(path+"[key]", t.Key())
-		d.elem(path+"[value]", t.Elem())
-	case reflect.Pointer:
-		d.elem(path, t.Elem())
+		return
+	}
+	for step, part := range parts(t) {
+		d.elem(path+step, part)
 	}
 }
 
