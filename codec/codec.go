@@ -96,15 +96,11 @@ type Codec[T any] interface {
 // for the same T returns the same codec. For is safe for concurrent use.
 func For[T any]() (Codec[T], error) {
 	t := reflect.TypeFor[T]()
-	if c, ok := codecs.Load(t); ok {
-		return c.(Codec[T]), nil
-	}
-
 	if err := refusal(t); err != nil {
 		return nil, err
 	}
-	first, _ := codecs.LoadOrStore(t, newCodec[T](false))
-	return first.(Codec[T]), nil
+	c := codecs.of(t, func(reflect.Type) any { return newCodec[T](false) })
+	return c.(Codec[T]), nil
 }
 
 // Local returns the codec for a T that stays within this process. It accepts
@@ -113,12 +109,8 @@ func For[T any]() (Codec[T], error) {
 // keep the value itself. The bytes mean nothing to another process. Another
 // call for the same T returns the same codec. Local is safe for concurrent use.
 func Local[T any]() Codec[T] {
-	t := reflect.TypeFor[T]()
-	if c, ok := localCodecs.Load(t); ok {
-		return c.(Codec[T])
-	}
-	first, _ := localCodecs.LoadOrStore(t, newCodec[T](true))
-	return first.(Codec[T])
+	c := localCodecs.of(reflect.TypeFor[T](), func(reflect.Type) any { return newCodec[T](true) })
+	return c.(Codec[T])
 }
 
 // A ValueError says why Append could not encode a value. It is made once for
@@ -130,8 +122,20 @@ type ValueError struct {
 
 func (e *ValueError) Error() string { return "codec: " + article(e.Type) + e.reason }
 
-// The codecs that have been made: reflect.Type → Codec of that type.
-var codecs, localCodecs sync.Map
+// The codecs that have been made: each a Codec of its type.
+var codecs, localCodecs memo[any]
+
+// memo remembers what is known of types.
+type memo[V any] struct{ sync.Map }
+
+// of returns what is known of t, which learn finds out.
+func (m *memo[V]) of(t reflect.Type, learn func(reflect.Type) V) V {
+	v, ok := m.Load(t)
+	if !ok {
+		v, _ = m.LoadOrStore(t, learn(t))
+	}
+	return v.(V)
+}
 
 func newCodec[T any](local bool) Codec[T] {
 	t := reflect.TypeFor[T]()

@@ -28,7 +28,7 @@ type dynamic struct {
 
 	sentinels atomic.Bool                // some values of the type are registered errors
 	known     atomic.Pointer[registered] // nil: nobody has registered it
-	fits      sync.Map                   // interface type → bool: typ implements it
+	fits      memo[bool]                 // whether typ implements an interface type
 	plan      atomic.Pointer[node]
 }
 
@@ -213,10 +213,5 @@ func (d *dynamic) implements(iface reflect.Type) bool {
 	if iface.NumMethod() == 0 || d.zero == nil {
 		return d.zero != nil // an interface type is no value's type
 	}
-	if ok, found := d.fits.Load(iface); found {
-		return ok.(bool)
-	}
-	ok := d.typ.Implements(iface)
-	d.fits.Store(iface, ok)
-	return ok
+	return d.fits.of(iface, d.typ.Implements)
 }

@@ -4,7 +4,6 @@ import (
 	"iter"
 	"net/netip"
 	"reflect"
-	"sync"
 	"time"
 )
 
@@ -33,16 +32,9 @@ var (
 	addrType     = reflect.TypeFor[netip.Addr]()
 )
 
-var forms sync.Map // reflect.Type → form
+var forms memo[form]
 
-func formOf(t reflect.Type) form {
-	if f, ok := forms.Load(t); ok {
-		return f.(form)
-	}
-	f := classify(t)
-	forms.Store(t, f)
-	return f
-}
+func formOf(t reflect.Type) form { return forms.of(t, classify) }
 
 func classify(t reflect.Type) form {
 	switch {

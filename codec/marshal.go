@@ -100,10 +100,9 @@ func embeds(t reflect.Type, has func(reflect.Type) bool) bool {
 var customs sync.Map // reflect.Type → *way: those given to RegisterCodec
 
 func customOf(t reflect.Type) *way {
-	if w, ok := customs.Load(t); ok {
-		return w.(*way)
-	}
-	return nil
+	w, _ := customs.Load(t)
+	custom, _ := w.(*way)
+	return custom
 }
 
 // marshalOp is for types that go as what they marshal to.

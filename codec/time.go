@@ -165,14 +165,8 @@ func (d *decoder) zone(tag byte, src []byte, t time.Time) (loc *time.Location, r
 // program, or a hostile input, makes up ever new ones.
 var zones = struct {
 	sync.Mutex
-	fixed  map[zone]*time.Location
-	loaded map[loaded]*time.Location
-}{fixed: map[zone]*time.Location{}, loaded: map[loaded]*time.Location{}}
-
-type loaded struct {
-	id   uint32
-	name string
-}
+	known map[zone]*time.Location
+}{known: map[zone]*time.Location{}}
 
 // location returns a location that is z at t. Two that had two numbers stay
 // two.
@@ -180,35 +174,29 @@ func (z zone) location(t time.Time) *time.Location {
 	zones.Lock()
 	defer zones.Unlock()
 	if z.tag == locationLoaded {
-		if loc := z.load(); loc != nil {
+		// What is not among the system's files is looked for each time.
+		named := zone{id: z.id, name: z.name}
+		loc := named.known(func() *time.Location {
+			loc, _ := time.LoadLocation(z.name)
+			return loc
+		})
+		if loc != nil {
 			if a, o := t.In(loc).Zone(); a == z.abbreviation && o == z.offset {
 				return loc
 			}
 		}
 	}
-
-	loc := zones.fixed[z]
-	if loc == nil {
-		loc = time.FixedZone(z.abbreviation, z.offset)
-		if len(zones.fixed) < maxMet {
-			zones.fixed[z] = loc
-		}
-	}
-	return loc
+	return z.known(func() *time.Location { return time.FixedZone(z.abbreviation, z.offset) })
 }
 
-// load returns the location of z's name from the system's files. What is not
-// there is looked for each time.
-func (z zone) load() *time.Location {
-	if loc := zones.loaded[loaded{z.id, z.name}]; loc != nil {
-		return loc
+// known returns the location that z stands for, which find may not find.
+func (z zone) known(find func() *time.Location) *time.Location {
+	loc := zones.known[z]
+	if loc == nil {
+		loc = find()
 	}
-	loc, err := time.LoadLocation(z.name)
-	if err != nil {
-		return nil
-	}
-	if len(zones.loaded) < maxMet {
-		zones.loaded[loaded{z.id, z.name}] = loc
+	if loc != nil && len(zones.known) < maxMet {
+		zones.known[z] = loc
 	}
 	return loc
 }
