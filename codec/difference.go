@@ -46,8 +46,8 @@ func parseLabel(s string) (head string, lines []line) {
 }
 
 // difference names the first difference between the lines found and those
-// wanted, which are shown; all end with an empty line. Where both are hashed, nobody knows what those found
-// were.
+// wanted, which are shown; all end with an empty line. Where both are hashed,
+// nobody knows what those found were.
 func difference(found, want, shown []line, hashed bool) string {
 	i, last := 0, min(len(found), len(want))-1
 	for i < last && found[i] == want[i] {

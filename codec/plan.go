@@ -34,49 +34,37 @@ type op interface {
 	measure(m *meter, p ptr)
 }
 
-// plans holds every node that was ever compiled: all are complete, but for
-// those that a compilation under way keeps to itself.
-var plans struct {
+// plans holds every node that was ever compiled. All are complete, but for those
+// that a compilation under way keeps behind the lock.
+var plans = struct {
 	sync.Mutex
-	known sync.Map // reflect.Type → *node
-}
+	known compiler
+}{known: compiler{}}
 
 // planOf returns the plan for t. There is one for every type: what can't be
 // carried has an op that says so.
 func planOf(t reflect.Type) *node {
-	if n, ok := plans.known.Load(t); ok {
-		return n.(*node)
-	}
-
 	plans.Lock()
 	defer plans.Unlock()
-	c := compiler{}
-	n := c.node(t)
-	for t, n := range c {
-		plans.known.Store(t, n)
-	}
-	return n
+	return plans.known.node(t)
 }
 
 // forgetPlans makes codecs that are asked for from now on be compiled anew.
 func forgetPlans() {
 	plans.Lock()
 	defer plans.Unlock()
-	plans.known.Clear()
+	clear(plans.known)
 	codecs.Clear()
 	localCodecs.Clear()
 	forms.Clear()
 	forgetDynamics()
 }
 
-// compiler holds the nodes of one compilation. A type that comes up again
-// within itself finds its node here, not yet complete.
+// compiler holds the nodes of all types. One that comes up again within itself
+// finds its node here, not yet complete.
 type compiler map[reflect.Type]*node
 
 func (c compiler) node(t reflect.Type) *node {
-	if n, ok := plans.known.Load(t); ok {
-		return n.(*node)
-	}
 	if n := c[t]; n != nil {
 		return n
 	}
