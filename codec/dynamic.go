@@ -39,11 +39,12 @@ type registered struct {
 }
 
 // dynamics holds the types that interface values have had, in the order in
-// which they were met.
+// which they were met. A type that two goroutines meet at once has two entries,
+// of which byType knows the one that is used.
 var dynamics struct {
 	sync.RWMutex
 	all    []*dynamic
-	byType map[reflect.Type]*dynamic
+	byType memo[*dynamic]
 }
 
 // recent holds those that were met of late, by a hash of their type word.
@@ -62,28 +63,7 @@ func dynamicOf(x any) *dynamic {
 	return d
 }
 
-func dynamicFor(t reflect.Type) *dynamic {
-	dynamics.RLock()
-	d := dynamics.byType[t]
-	dynamics.RUnlock()
-	if d != nil {
-		return d
-	}
-
-	fresh := newDynamic(t)
-	dynamics.Lock()
-	defer dynamics.Unlock()
-	if d := dynamics.byType[t]; d != nil {
-		return d
-	}
-	if dynamics.byType == nil {
-		dynamics.byType = map[reflect.Type]*dynamic{}
-	}
-	fresh.id = uint64(len(dynamics.all))
-	dynamics.all = append(dynamics.all, fresh)
-	dynamics.byType[t] = fresh
-	return fresh
-}
+func dynamicFor(t reflect.Type) *dynamic { return dynamics.byType.of(t, newDynamic) }
 
 // dynamicAt returns the type with the given id, or nil.
 func dynamicAt(id uint64) *dynamic {
@@ -119,6 +99,11 @@ func newDynamic(t reflect.Type) *dynamic {
 	if t.Implements(contextType) || isLive(t) && formOf(t) != formLive {
 		d.live = liveError(t)
 	}
+
+	dynamics.Lock()
+	defer dynamics.Unlock()
+	d.id = uint64(len(dynamics.all))
+	dynamics.all = append(dynamics.all, d)
 	return d
 }
 

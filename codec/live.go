@@ -70,12 +70,8 @@ var contextType = reflect.TypeFor[context.Context]()
 
 // isLive reports whether a t that is not nil is live.
 func isLive(t reflect.Type) bool {
-	switch formOf(t) {
-	case formLive:
-		return true
-	case formComposed:
-	default:
-		return false
+	if f := formOf(t); f != formComposed {
+		return f == formLive
 	}
 	switch t.Kind() {
 	case reflect.Interface:

@@ -99,12 +99,16 @@ func (e *encoder) appendLocation(dst []byte, t time.Time) []byte {
 	if id == 0 && e.local {
 		return e.fail(dst, errZones)
 	}
-	z := zone{id: id, tag: locationLoaded, name: loc.String()}
-	z.abbreviation, z.offset = t.Zone()
-	if start, end := t.ZoneBounds(); start.IsZero() && end.IsZero() && z.name == z.abbreviation {
-		z.tag = locationFixed
+	tag, name := byte(locationLoaded), loc.String()
+	abbreviation, offset := t.Zone()
+	if start, end := t.ZoneBounds(); start.IsZero() && end.IsZero() && name == abbreviation {
+		tag = locationFixed
 	}
-	return z.append(dst)
+
+	dst = binary.LittleEndian.AppendUint32(append(dst, tag), id)
+	dst = appendString(dst, name)
+	dst = appendString(dst, abbreviation)
+	return binary.AppendVarint(dst, int64(offset))
 }
 
 // zone is what stands for a location at one instant.
@@ -113,13 +117,6 @@ type zone struct {
 	tag                byte
 	name, abbreviation string
 	offset             int // seconds east of UTC
-}
-
-func (z *zone) append(dst []byte) []byte {
-	dst = binary.LittleEndian.AppendUint32(append(dst, z.tag), z.id)
-	dst = appendString(dst, z.name)
-	dst = appendString(dst, z.abbreviation)
-	return binary.AppendVarint(dst, int64(z.offset))
 }
 
 // location cuts what appendLocation appended for the instant t.
