@@ -73,7 +73,7 @@ func (e *encoder) follow(n *node, dst []byte, p ptr) []byte {
 		return n.op.encode(e, append(dst, refNew), p) // it may be a lock even so
 	case e.graph != nil:
 		var known bool
-		if dst, known = e.refer(dst, place{number(p), n, 0}); known {
+		if dst, known = e.refer(dst, reference{p, n, 0}); known {
 			return dst
 		}
 	case e.seen.add(number(p), n):

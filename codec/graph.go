@@ -27,22 +27,22 @@ var (
 
 // graph is the state of encoding one.
 type graph struct {
-	met     map[place]meeting
+	met     map[reference]meeting
 	numbers int // given so far
 
 	// within holds what a pointer led to before it was met within something
 	// else: the next run refers to it from there.
-	within map[place]bool
+	within map[reference]bool
 	missed int // places that this run has added to within
 
-	forward []place
+	forward []reference
 }
 
-// place is a value that can be referred to.
-type place struct {
-	at   uintptr
+// reference is a value that can be referred to, or whose turn comes later.
+type reference struct {
+	at   ptr
 	node *node
-	n    int // the length of a slice, whose beginning may be another slice; else 0
+	n    int // the length of a slice, whose beginning may be another slice, or of a row
 }
 
 type meeting struct {
@@ -55,10 +55,10 @@ type meeting struct {
 // not for ever.
 func (e *encoder) runGraph(root *node, dst []byte, p ptr) []byte {
 	start := len(dst)
-	within := map[place]bool{}
+	within := map[reference]bool{}
 	for range 8 {
 		e.reset()
-		e.graph = &graph{met: map[place]meeting{}, within: within}
+		e.graph = &graph{met: map[reference]meeting{}, within: within}
 		dst = e.all(root, append(dst[:start], shapeGraph), p)
 		if e.err != nil || e.graph.missed == 0 {
 			return e.appendForward(dst)
@@ -80,7 +80,7 @@ func (e *encoder) appendForward(dst []byte) []byte {
 
 // refer appends a reference. If it is not known what follows is the value
 // itself.
-func (e *encoder) refer(dst []byte, to place) (_ []byte, known bool) {
+func (e *encoder) refer(dst []byte, to reference) (_ []byte, known bool) {
 	g := e.graph
 	if m, ok := g.met[to]; ok {
 		return binary.AppendUvarint(append(dst, refBack), uint64(m.number)), true
@@ -112,7 +112,7 @@ func (n *node) part() op {
 
 func (n *node) encode(e *encoder, dst []byte, p ptr) []byte {
 	if g := e.graph; g != nil && e.fixedPlace {
-		here := place{number(p), n, 0}
+		here := reference{p, n, 0}
 		if m, ok := g.met[here]; !ok {
 			g.met[here] = meeting{g.numbers, false}
 		} else if m.byPointer {
@@ -132,13 +132,6 @@ func (n *node) decode(d *decoder, src []byte, p ptr) []byte {
 }
 
 func (n *node) measure(m *meter, p ptr) { n.op.measure(m, p) }
-
-// reference is a value, and where it is.
-type reference struct {
-	at   ptr
-	node *node
-	n    int // the length of a slice, or of a row of values
-}
 
 // back cuts the number of what was met before, and which is to be an n.
 func (d *decoder) back(src []byte, n *node) (to reference, rest []byte) {

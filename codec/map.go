@@ -23,7 +23,6 @@ type mapOp struct {
 // entries walks and builds maps of one type. encode and measure are given a map
 // that is not empty, decode makes a map of n entries.
 type entries interface {
-	len(p ptr) int
 	encode(o *mapOp, e *encoder, dst []byte, p ptr) []byte
 	decode(o *mapOp, d *decoder, src []byte, p ptr, n int) []byte
 	measure(o *mapOp, m *meter, p ptr)
@@ -56,15 +55,15 @@ func plain(t reflect.Type) reflect.Type {
 }
 
 func (o *mapOp) encode(e *encoder, dst []byte, p ptr) []byte {
-	n, before := o.entries.len(p), e.blurred
-	here := place{number(pointerAt(p)), o.self, 0}
+	n, before := mapLen(p), e.blurred
+	here := reference{pointerAt(p), o.self, n}
 	if o.self.bounded {
-		if dst = appendCount(dst, n, here.at == 0); n > 0 {
+		if dst = appendCount(dst, n, here.at == nil); n > 0 {
 			dst = o.entries.encode(o, e, dst, p)
 		}
 	} else {
 		var done bool
-		if dst, done = e.begin(dst, here, n); done {
+		if dst, done = e.begin(dst, here); done {
 			return dst
 		}
 		was := e.enter(false)
@@ -126,7 +125,7 @@ func (o *mapOp) decode(d *decoder, src []byte, p ptr) []byte {
 		src = o.entries.decode(o, d, src, p, n)
 		d.leave(was)
 	}
-	if d.err == nil && o.entries.len(p) != n {
+	if d.err == nil && mapLen(p) != n {
 		return d.fail(errKeys)
 	}
 	return src
@@ -145,7 +144,7 @@ func (o *mapOp) measure(m *meter, p ptr) {
 	if o.self.flat || at == nil || m.shallow || !o.self.bounded && m.seen.add(number(at), o.self) {
 		return
 	}
-	n := o.entries.len(p)
+	n := mapLen(p)
 	m.left -= mapSize(n, int64(o.key.size+o.val.size))
 	if n > 0 && !(o.key.flat && o.val.flat) && m.enter() {
 		o.entries.measure(o, m, p)
@@ -204,8 +203,6 @@ func (s *anyVars) next() (key, val ptr, ok bool) {
 	s.val.SetIterValue(&s.iter)
 	return s.key.Addr().UnsafePointer(), s.val.Addr().UnsafePointer(), true
 }
-
-func (x *anyEntries) len(p ptr) int { return reflect.NewAt(x.typ, p).Elem().Len() }
 
 func (x *anyEntries) encode(o *mapOp, e *encoder, dst []byte, p ptr) []byte {
 	s := x.get()
@@ -285,8 +282,6 @@ func (x *textEntries[V]) put(v *V) {
 	*v = zero
 	x.pool.Put(v)
 }
-
-func (*textEntries[V]) len(p ptr) int { return len(*at[map[string]V](p)) }
 
 func (x *textEntries[V]) encode(o *mapOp, e *encoder, dst []byte, p ptr) []byte {
 	v := x.get()

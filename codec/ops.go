@@ -199,7 +199,7 @@ func (o *sliceOp) encode(e *encoder, dst []byte, p ptr) []byte {
 		return encodeEach(e, o.elem, appendCount(dst, n, first == nil), first, n)
 	}
 
-	dst, done := e.begin(dst, place{number(first), o.self, n}, n)
+	dst, done := e.begin(dst, reference{first, o.self, n})
 	if done {
 		return dst
 	}
@@ -209,17 +209,17 @@ func (o *sliceOp) encode(e *encoder, dst []byte, p ptr) []byte {
 	return dst
 }
 
-// begin appends what a slice or map of n elements begins with that may hold
-// itself. It is done if no elements follow.
-func (e *encoder) begin(dst []byte, here place, n int) (_ []byte, done bool) {
-	if e.graph != nil && here.at != 0 {
+// begin appends what a slice or map begins with that may hold itself. It is done
+// if no elements follow.
+func (e *encoder) begin(dst []byte, here reference) (_ []byte, done bool) {
+	if e.graph != nil && here.at != nil {
 		if dst, done = e.refer(dst, here); done {
 			return dst, true
 		}
-	} else if n > 0 && e.seen.add(here.at, here.node) {
+	} else if here.n > 0 && e.seen.add(number(here.at), here.node) {
 		return e.fail(dst, errShared), true
 	}
-	return appendCount(dst, n, here.at == 0), n == 0
+	return appendCount(dst, here.n, here.at == nil), here.n == 0
 }
 
 func (o *sliceOp) decode(d *decoder, src []byte, p ptr) []byte {

@@ -41,6 +41,10 @@ func setSlice(p, first ptr, n int) { *at[[]byte](p) = unsafe.Slice((*byte)(first
 // pointerAt returns the pointer, or map, that stands at p.
 func pointerAt(p ptr) ptr { return *(*ptr)(p) }
 
+// mapLen returns the length of the map at p, whatever its type: it is the first
+// word of all maps.
+func mapLen(p ptr) int { return len(*at[map[byte]byte](p)) }
+
 // setPointer sets the pointer at p.
 func setPointer(p, to ptr) { *(*ptr)(p) = to }
 
