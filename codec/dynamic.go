@@ -53,7 +53,7 @@ var recent [256]atomic.Pointer[dynamic]
 // dynamicOf returns the type of x, which is not nil.
 func dynamicOf(x any) *dynamic {
 	word := typeWord(x)
-	slot := &recent[hash(number(word))%uintptr(len(recent))]
+	slot := &recent[spread(number(word))%uintptr(len(recent))]
 	if d := slot.Load(); d != nil && typeWord(d.zero) == word {
 		return d
 	}
@@ -73,14 +73,6 @@ func dynamicAt(id uint64) *dynamic {
 		return nil
 	}
 	return dynamics.all[id]
-}
-
-func forgetDynamics() {
-	dynamics.RLock()
-	defer dynamics.RUnlock()
-	for _, d := range dynamics.all {
-		d.plan.Store(nil)
-	}
 }
 
 func newDynamic(t reflect.Type) *dynamic {

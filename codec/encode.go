@@ -120,7 +120,7 @@ func (s *places) add(p uintptr, n *node) bool {
 	}
 
 	mask := uintptr(len(s.slots) - 1)
-	for i := hash(p) & mask; ; i = (i + 1) & mask {
+	for i := spread(p) & mask; ; i = (i + 1) & mask {
 		slot := &s.slots[i]
 		if slot.node == nil {
 			*slot = seenPlace{p, n}
@@ -156,8 +156,8 @@ func (s *places) reset() {
 	s.n = 0
 }
 
-// hash spreads addresses, whose lowest bits are mostly zero.
-func hash(p uintptr) uintptr {
+// spread makes a hash of an address, of which lowest bits are mostly zero.
+func spread(p uintptr) uintptr {
 	h := uint64(p) * 0x9e3779b97f4a7c15
 	return uintptr(h >> 33)
 }

@@ -3,8 +3,8 @@ package codec
 import (
 	"encoding/binary"
 	"fmt"
+	"hash"
 	"hash/fnv"
-	"io"
 	"math/bits"
 	"reflect"
 	"strings"
@@ -54,8 +54,8 @@ const (
 )
 
 func planLabel(t reflect.Type) string {
-	lines, hash := shape(t)
-	text := fmt.Sprintf("%s %s %016x %s", planWord, brief(typeName(t)), hash, platform())
+	lines, sum := shape(t)
+	text := fmt.Sprintf("%s %s %016x %s", planWord, brief(typeName(t)), sum, platform())
 	for _, l := range lines {
 		text += "\n" + brief(l.path+" "+l.typ)
 	}
@@ -107,10 +107,7 @@ func shape(t reflect.Type) (lines []line, sum uint64) {
 type describer struct {
 	seen   map[reflect.Type]bool
 	lines  []line
-	layout interface {
-		io.Writer
-		Sum64() uint64
-	}
+	layout hash.Hash64
 }
 
 // rootPath stands for the item itself where it is no struct.
@@ -169,13 +166,13 @@ func (d *describer) elem(path string, t reflect.Type) {
 // typeName returns t in Go's syntax with full package paths. Unnamed struct and
 // function types have the packages' names only.
 func typeName(t reflect.Type) string {
-	if t.Name() != "" && t.PkgPath() != "" {
-		return t.PkgPath() + "." + t.Name()
-	}
-	if t.Name() != "" {
+	switch {
+	case t.Name() == "":
+		return underlying(t)
+	case t.PkgPath() == "":
 		return t.Name()
 	}
-	return underlying(t)
+	return t.PkgPath() + "." + t.Name()
 }
 
 // underlying returns typeName for t's underlying type, in which a struct is
@@ -196,10 +193,6 @@ func underlying(t reflect.Type) string {
 	case reflect.Interface:
 		if t.Name() == "" && t.NumMethod() == 0 {
 			return "any"
-		}
-	case reflect.Struct:
-		if t.Name() != "" {
-			return "struct"
 		}
 	}
 	if t.Name() == "" {

@@ -120,8 +120,6 @@ type liveOp struct {
 	canNil bool
 }
 
-func newLiveOp(t reflect.Type) *liveOp { return &liveOp{liveError(t), nilable(t)} }
-
 func (o *liveOp) encode(e *encoder, dst []byte, p ptr) []byte {
 	// The first word of whatever can be nil is a pointer.
 	if !o.canNil || pointerAt(p) != nil {

@@ -57,7 +57,12 @@ func forgetPlans() {
 	codecs.Clear()
 	localCodecs.Clear()
 	forms.Clear()
-	forgetDynamics()
+
+	dynamics.RLock()
+	defer dynamics.RUnlock()
+	for _, d := range dynamics.all {
+		d.plan.Store(nil)
+	}
 }
 
 // compiler holds the nodes of all types. One that comes up again within itself
@@ -100,7 +105,7 @@ func (c compiler) fill(n *node, form form) {
 	case formType:
 		n.op, n.flat = typeOp{}, true
 	case formLive:
-		n.op, n.flat = newLiveOp(t), true
+		n.op, n.flat = &liveOp{liveError(t), nilable(t)}, true
 	case formCustom, formMarshal:
 		n.op = c.marshaler(t)
 	case formCapsule:

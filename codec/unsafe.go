@@ -8,8 +8,6 @@ import "unsafe"
 // ptr is the address of a value.
 type ptr = unsafe.Pointer
 
-const wordSize = unsafe.Sizeof(ptr(nil))
-
 // addr returns the address of *v. Unlike reflect.ValueOf(v).UnsafePointer() it
 // leaves v on the stack where that is possible.
 func addr[T any](v *T) ptr { return ptr(v) }
@@ -77,7 +75,7 @@ func withData(x any, word ptr) any {
 }
 
 // dataAt returns the address of the data of the interface at p.
-func dataAt(p ptr) ptr { return unsafe.Add(p, wordSize) }
+func dataAt(p ptr) ptr { return unsafe.Add(p, unsafe.Sizeof(p)) }
 
 // number returns an address as a number, which does not keep anything alive.
 func number(p ptr) uintptr { return uintptr(p) }

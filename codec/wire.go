@@ -3,7 +3,7 @@ package codec
 import (
 	"encoding/binary"
 	"errors"
-	"math/bits"
+	"math"
 )
 
 // # The wire form
@@ -36,8 +36,6 @@ var (
 	errTrailing = errors.New("codec: bytes are left over behind the value")
 )
 
-const maxInt = 1<<(bits.UintSize-1) - 1
-
 // appendCount appends the length of a slice or map: 0 for nil, else n+1.
 func appendCount(dst []byte, n int, isNil bool) []byte {
 	if isNil {
@@ -49,7 +47,7 @@ func appendCount(dst []byte, n int, isNil bool) []byte {
 // count cuts what appendCount appended. It returns -1 for nil.
 func (d *decoder) count(src []byte) (n int, rest []byte) {
 	u, rest := d.uvarint(src)
-	if u > maxInt {
+	if u > math.MaxInt {
 		return -1, d.fail(errCount)
 	}
 	return int(u) - 1, rest
