@@ -156,7 +156,7 @@ func (s *places) reset() {
 	s.n = 0
 }
 
-// spread makes a hash of an address, of which lowest bits are mostly zero.
+// spread makes a hash of an address, the lowest bits of which are mostly zero.
 func spread(p uintptr) uintptr {
 	h := uint64(p) * 0x9e3779b97f4a7c15
 	return uintptr(h >> 33)
