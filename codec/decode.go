@@ -24,7 +24,8 @@ func (d *decoder) run(root *node, src []byte, p ptr) error {
 	}
 
 	src = root.op.decode(d, src, p)
-	for it, ok := d.resume(); ok; it, ok = d.resume() {
+	for len(d.later) > 0 && d.err == nil {
+		it := d.resume()
 		src = it.node.op.decode(d, src, it.at)
 	}
 	src = d.resolve(src)
@@ -34,7 +35,7 @@ func (d *decoder) run(root *node, src []byte, p ptr) error {
 
 	err := d.err
 	d.reset()
-	*d = decoder{walker: d.walker}
+	d.block, d.blocks, d.graph, d.met, d.forward = nil, 0, false, nil, nil
 	return err
 }
 

@@ -52,7 +52,8 @@ func (e *encoder) run(root *node, dst []byte, p ptr) ([]byte, error) {
 // all encodes a value and what was deferred.
 func (e *encoder) all(root *node, dst []byte, p ptr) []byte {
 	dst = root.op.encode(e, dst, p)
-	for it, ok := e.resume(); ok; it, ok = e.resume() {
+	for len(e.later) > 0 && e.err == nil {
+		it := e.resume()
 		dst = it.node.op.encode(e, dst, it.at)
 	}
 	return dst

@@ -55,23 +55,18 @@ func (w *walker) leave(was bool) {
 	w.fixedPlace = was
 }
 
-// resume returns a value that was put off, if there is one.
-func (w *walker) resume() (it reference, ok bool) {
-	if len(w.later) == 0 || w.err != nil {
-		return it, false
-	}
+// resume returns a value that was put off.
+func (w *walker) resume() reference {
 	w.depth, w.fixedPlace = w.base+1, true
-	return pop(&w.later), true
+	return pop(&w.later)
 }
 
-// reset makes w as new, and drops what it refers to.
+// reset drops what w refers to, so that it can be used again.
 func (w *walker) reset() {
 	clear(w.later)
 	clear(w.types)
-	*w = walker{
-		mode: w.mode, base: w.base, capsules: w.capsules,
-		later: w.later[:0], types: w.types[:0],
-	}
+	w.err, w.depth, w.fixedPlace = nil, w.base, false
+	w.later, w.types = w.later[:0], w.types[:0]
 }
 
 // pop takes the last value from a stack.
