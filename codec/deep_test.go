@@ -61,3 +61,25 @@ func TestAnItemWithinAnItemMayStandDeep(t *testing.T) {
 		}
 	}
 }
+
+// However an item is cut into others, their depth adds up.
+func TestTheDepthOfItemsWithinItemsAddsUp(t *testing.T) {
+	nested := func(v any, levels int) any {
+		for range levels {
+			v = []any{v}
+		}
+		return v
+	}
+	ring := &Link{}
+	ring.Next = ring
+	for name, list := range map[string]*Link{"tree": {}, "graph": ring} {
+		c := codec.Local[any]()
+		if _, err := c.Append(nil, nested(Boxed{nested(1, 1000), list}, 3000)); err != nil {
+			t.Errorf("%s, 4,000 levels: %v", name, err)
+		}
+		b, err := c.Append(nil, nested(Boxed{nested(1, 3000), list}, 3000))
+		if err == nil {
+			t.Errorf("%s, 6,000 levels: %d bytes and no error", name, len(b))
+		}
+	}
+}

@@ -58,11 +58,10 @@ func planLabel(t reflect.Type) string {
 	text := fmt.Sprintf("%s %s %016x %s", planWord, brief(typeName(t)), sum, platform())
 	for _, l := range lines {
 		text += "\n" + brief(l.path+" "+l.typ)
-	}
-
-	if len(text) > maxLabel {
-		end := strings.LastIndexByte(text[:maxLabel-len(cutMark)], '\n')
-		text = text[:end] + "\n" + cutMark
+		if len(text) > maxLabel {
+			end := strings.LastIndexByte(text[:maxLabel-len(cutMark)], '\n')
+			return text[:end] + "\n" + cutMark
+		}
 	}
 	return text
 }

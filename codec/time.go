@@ -189,10 +189,10 @@ func (z zone) location(t time.Time) *time.Location {
 // known returns the location that z stands for, which find may not find.
 func (z zone) known(find func() *time.Location) *time.Location {
 	loc := zones.known[z]
-	if loc == nil {
-		loc = find()
+	if loc != nil {
+		return loc
 	}
-	if loc != nil && len(zones.known) < maxMet {
+	if loc = find(); loc != nil && len(zones.known) < maxMet {
 		zones.known[z] = loc
 	}
 	return loc
