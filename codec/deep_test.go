@@ -74,10 +74,11 @@ func TestTheDepthOfItemsWithinItemsAddsUp(t *testing.T) {
 	ring.Next = ring
 	for name, list := range map[string]*Link{"tree": {}, "graph": ring} {
 		c := codec.Local[any]()
-		if _, err := c.Append(nil, nested(Boxed{nested(1, 1000), list}, 3000)); err != nil {
+		box := func(levels int) any { return Boxed{X: []any{list, nested(1, levels)}} }
+		if _, err := c.Append(nil, nested(box(1000), 3000)); err != nil {
 			t.Errorf("%s, 4,000 levels: %v", name, err)
 		}
-		b, err := c.Append(nil, nested(Boxed{nested(1, 3000), list}, 3000))
+		b, err := c.Append(nil, nested(box(3000), 3000))
 		if err == nil {
 			t.Errorf("%s, 6,000 levels: %d bytes and no error", name, len(b))
 		}
