@@ -128,6 +128,14 @@ func (d *dynamic) node() *node {
 	return n
 }
 
+// newValue returns the address of a new zero value.
+func (d *dynamic) newValue() ptr {
+	if d.direct {
+		return ptr(new(ptr))
+	}
+	return reflect.New(d.typ).UnsafePointer()
+}
+
 // refusal returns why the codec can't carry the type in an interface, or nil.
 func (d *dynamic) refusal(m *mode) *ValueError {
 	switch {

@@ -79,7 +79,7 @@ func (o *fixedOp) validEach(m []byte) bool {
 // memoryOp is for slices whose elements hold no pointers: they are copied as
 // one piece.
 type memoryOp struct {
-	typ  reflect.Type
+	self *node
 	elem fixedOp
 }
 
@@ -106,7 +106,7 @@ func (o *memoryOp) decode(d *decoder, src []byte, p ptr) []byte {
 	case o.elem.size == 1:
 		*at[[]byte](p) = cloneBytes(m)
 	default:
-		copy(memory(makeSlice(o.typ, p, n), size), m)
+		copy(memory(o.self.makeSlice(p, n), size), m)
 	}
 	return rest
 }

@@ -189,7 +189,7 @@ func (o *interfaceOp) decodeDynamic(d *decoder, dyn *dynamic, src []byte, p ptr)
 	if !d.claim(1, n.min) {
 		return nil
 	}
-	data := reflect.New(dyn.typ).UnsafePointer()
+	data := dyn.newValue()
 	src = n.op.decode(d, src, data)
 	d.leave(was)
 

@@ -81,7 +81,7 @@ func (o *mapOp) encode(e *encoder, dst []byte, p ptr) []byte {
 // do that differ in their monotonic reading only. It is slow, and called only
 // for maps that hold times, or what marshals itself.
 func (o *mapOp) keepApart(e *encoder, p ptr) {
-	m := reflect.NewAt(o.self.typ, p).Elem()
+	m := o.self.value(p)
 	arrived := reflect.MakeMap(reflect.MapOf(o.key.typ, reflect.TypeFor[struct{}]()))
 	inner := encoder{walker: e.within()}
 	reader := decoder{walker: e.within()}
@@ -207,7 +207,7 @@ func (s *anyVars) next() (key, val ptr, ok bool) {
 func (x *anyEntries) encode(o *mapOp, e *encoder, dst []byte, p ptr) []byte {
 	s := x.get()
 	defer x.put(s)
-	s.iter.Reset(reflect.NewAt(x.typ, p).Elem())
+	s.iter.Reset(o.self.value(p))
 	for key, val, ok := s.next(); ok && e.err == nil; key, val, ok = s.next() {
 		dst = o.key.op.encode(e, dst, key)
 		dst = o.val.op.encode(e, dst, val)
@@ -219,7 +219,7 @@ func (x *anyEntries) decode(o *mapOp, d *decoder, src []byte, p ptr, n int) []by
 	s := x.get()
 	defer x.put(s)
 	m := reflect.MakeMapWithSize(x.typ, n)
-	reflect.NewAt(x.typ, p).Elem().Set(m)
+	o.self.value(p).Set(m)
 	o.made(d, p)
 
 	key, val := s.key.Addr().UnsafePointer(), s.val.Addr().UnsafePointer()
@@ -241,7 +241,7 @@ func (x *anyEntries) decode(o *mapOp, d *decoder, src []byte, p ptr, n int) []by
 
 func (x *anyEntries) measure(o *mapOp, m *meter, p ptr) {
 	s := x.get()
-	s.iter.Reset(reflect.NewAt(x.typ, p).Elem())
+	s.iter.Reset(o.self.value(p))
 	for key, val, ok := s.next(); ok && m.left >= 0; key, val, ok = s.next() {
 		o.key.op.measure(m, key)
 		o.val.op.measure(m, val)

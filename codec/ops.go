@@ -232,7 +232,7 @@ func (o *sliceOp) decode(d *decoder, src []byte, p ptr) []byte {
 		return nil
 	}
 
-	first := makeSlice(o.self.typ, p, n)
+	first := o.self.makeSlice(p, n)
 	if o.elem.bounded {
 		return decodeEach(d, o.elem, src, first, n)
 	}
@@ -268,15 +268,14 @@ func (d *decoder) begin(src []byte, self *node) (n int, to reference, rest []byt
 	return -1, to, rest
 }
 
-// makeSlice sets the slice at p, of type t, to n zero elements, and returns the
-// first. Grow allocates the elements alone; MakeSlice would allocate a header
-// too.
-func makeSlice(t reflect.Type, p ptr, n int) ptr {
+// makeSlice sets the slice at p to n zero elements, and returns the first. Grow
+// allocates the elements alone; MakeSlice would allocate a header too.
+func (n *node) makeSlice(p ptr, count int) ptr {
 	*at[[]byte](p) = []byte{}
-	s := reflect.NewAt(t, p).Elem()
-	s.Grow(n)
-	s.SetLen(n)
-	s.SetCap(n)
+	s := n.value(p)
+	s.Grow(count)
+	s.SetLen(count)
+	s.SetCap(count)
 	first, _ := sliceAt(p)
 	return first
 }

@@ -20,7 +20,19 @@ type node struct {
 	linked bool // a value may hold pointers, or itself
 	flat   bool // a value refers to no memory that is measured
 
-	outline func() outline // of what is not a shadow
+	nilPointer any            // to a value
+	outline    func() outline // of what is not a shadow
+}
+
+// newNode returns a node for t that is not complete.
+func newNode(t reflect.Type) *node {
+	return &node{typ: t, size: t.Size(), nilPointer: reflect.Zero(reflect.PointerTo(t)).Interface()}
+}
+
+// value returns the value at p, as reflect.NewAt does, which has to look for
+// the pointer's type.
+func (n *node) value(p ptr) reflect.Value {
+	return reflect.ValueOf(withData(n.nilPointer, p)).Elem()
 }
 
 // An op encodes, decodes and measures the values of one type, found by their
@@ -74,7 +86,7 @@ func (c compiler) node(t reflect.Type) *node {
 		return n
 	}
 
-	n := &node{typ: t, size: t.Size()}
+	n := newNode(t)
 	n.outline = sync.OnceValue(func() outline { return outlineOf(t) })
 	c[t] = n
 	c.fill(n, formOf(t))
@@ -97,7 +109,7 @@ func (c compiler) fill(n *node, form form) {
 	case formString:
 		n.op = stringOp{}
 	case formBytes:
-		n.op = &memoryOp{t, fixedOp{size: 1}}
+		n.op = &memoryOp{n, fixedOp{size: 1}}
 	case formTime:
 		n.op, n.min, n.flat = timeOp{}, timeMin, true
 	case formLocation:
@@ -127,7 +139,7 @@ func (n *node) sparse() bool {
 // shadow returns a node that walks a t as what it is made of, although it
 // travels otherwise.
 func (c compiler) shadow(t reflect.Type) *node {
-	n := &node{typ: t, size: t.Size()}
+	n := newNode(t)
 	switch t.Kind() {
 	case reflect.Struct, reflect.Array, reflect.Slice, reflect.Map, reflect.Pointer,
 		reflect.Interface:
@@ -190,7 +202,7 @@ func (c compiler) slice(n *node) {
 	n.op = o
 	o.elem = c.node(n.typ.Elem())
 	if fixed, ok := o.elem.op.(*fixedOp); ok {
-		n.op = &memoryOp{n.typ, *fixed}
+		n.op = &memoryOp{n, *fixed}
 	}
 	n.bounded, n.linked = o.elem.bounded, o.elem.linked
 }
