@@ -140,6 +140,7 @@ func (l *loop[T]) counted(n int) {
 // pass hands items from in to out while out takes them and none waits.
 func (l *loop[T]) pass() (moved bool) {
 	var v T
+	acks := l.p.acks != nil
 	passed, inHand := 0, false
 	defer func() {
 		l.items.Passed(passed)
@@ -149,7 +150,7 @@ func (l *loop[T]) pass() (moved bool) {
 	}()
 
 	for range l.limit(burst) {
-		if l.p.acks != nil && !l.items.Room() { // what passes stays in the backlog
+		if acks && !l.items.Room() { // what passes stays in the backlog
 			return moved
 		}
 		var ok bool
@@ -165,7 +166,7 @@ func (l *loop[T]) pass() (moved bool) {
 
 		l.counted(1)
 		moved, inHand = true, true
-		if !l.prepare(v, passed) || !l.offer(v) {
+		if acks && !l.prepare(v, passed) || !l.offer(v) {
 			return true
 		}
 		inHand = false
@@ -176,11 +177,11 @@ func (l *loop[T]) pass() (moved bool) {
 
 func (l *loop[T]) endOfInput() { l.in, l.closed = nil, true }
 
-// prepare prepares the delivery of v, which has not waited, behind so many that
-// the backlog has not been told of. It reports false if v can't be delivered
-// yet.
+// prepare prepares a delivery that is to be acknowledged, of v, which has not
+// waited, behind so many that the backlog has not been told of. It reports
+// false if v can't be delivered yet.
 func (l *loop[T]) prepare(v T, behind int) bool {
-	if l.p.acks != nil && !l.items.Journal(v) {
+	if !l.items.Journal(v) {
 		return false
 	}
 	l.announce(behind)
@@ -190,16 +191,14 @@ func (l *loop[T]) prepare(v T, behind int) bool {
 // announce tells the count of acknowledgements that the next item is delivered,
 // behind so many that the backlog has not been told of.
 func (l *loop[T]) announce(behind int) {
-	if l.p.acks != nil {
-		l.p.acks.Announce(l.items.Delivered() + uint64(behind) + 1)
-	}
+	l.p.acks.Announce(l.items.Delivered() + uint64(behind) + 1)
 }
 
 // head returns the oldest item, ready for delivery, or nil if it is not at
 // hand.
 func (l *loop[T]) head() *T {
 	head := l.items.Head()
-	if head != nil {
+	if head != nil && l.p.acks != nil {
 		l.announce(0)
 	}
 	return head
@@ -244,9 +243,9 @@ func (l *loop[T]) deliver() (sent int) {
 // send sends the oldest items while out takes them, and returns how many. The
 // backlog is told of all in a row.
 func (l *loop[T]) send(heads []T) int {
-	acks := l.p.acks
+	acks := l.p.acks != nil
 	for i := range heads {
-		if acks != nil {
+		if acks {
 			l.announce(i)
 		}
 		select {
@@ -393,7 +392,7 @@ func (l *loop[T]) arrived(v T, ok bool) {
 			l.push(v)
 		}
 	}()
-	if !l.prepare(v, 0) {
+	if l.p.acks != nil && !l.prepare(v, 0) {
 		return
 	}
 	select {
