@@ -126,7 +126,8 @@ func (d *decoder) outline(src []byte) (encoded, rest []byte) {
 
 // difference names what has changed since the outline was the one encoded.
 func (o outline) difference(encoded []byte) string {
-	return difference(hashedLines(encoded), hashedLines(o.encoded), slices.Concat(o.lines, []line{{}}), true)
+	shown := append(slices.Clone(o.lines), line{})
+	return difference(hashedLines(encoded), hashedLines(o.encoded), shown, true)
 }
 
 // hashedLines returns what stands for lines in an encoded outline.

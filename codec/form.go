@@ -88,7 +88,8 @@ func isFixed(t reflect.Type) bool {
 	})
 }
 
-// parts yields the types that a t is made of, behind what leads there in a path.
+// parts yields the types that a t is made of, each behind what leads there in a
+// path.
 func parts(t reflect.Type) iter.Seq2[string, reflect.Type] {
 	return func(yield func(string, reflect.Type) bool) {
 		switch t.Kind() {

@@ -209,8 +209,8 @@ func (o *sliceOp) encode(e *encoder, dst []byte, p ptr) []byte {
 	return dst
 }
 
-// begin appends what a slice or map begins with that may hold itself. It is done
-// if no elements follow.
+// begin appends what a slice or map begins with that may hold itself. It is
+// done if no elements follow.
 func (e *encoder) begin(dst []byte, here reference) (_ []byte, done bool) {
 	if e.graph != nil && here.at != nil {
 		if dst, done = e.refer(dst, here); done {

@@ -46,8 +46,8 @@ type op interface {
 	measure(m *meter, p ptr)
 }
 
-// plans holds every node that was ever compiled. All are complete, but for those
-// that a compilation under way keeps behind the lock.
+// plans holds every node that was ever compiled. All are complete, but for
+// those that a compilation under way keeps behind the lock.
 var plans = struct {
 	sync.Mutex
 	known compiler

@@ -21,8 +21,8 @@ type walker struct {
 	capsules int         // marshaled values in one another, see capsuleOp
 
 	// fixedPlace tells that the value stays where it is: it is neither in an
-	// interface nor in a variable that a map is iterated with, nor a copy of the
-	// item.
+	// interface nor in a variable that a map is iterated with, nor a copy of
+	// the item.
 	fixedPlace bool
 }
 
