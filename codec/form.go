@@ -94,12 +94,17 @@ func parts(t reflect.Type) iter.Seq2[string, reflect.Type] {
 	return func(yield func(string, reflect.Type) bool) {
 		switch t.Kind() {
 		case reflect.Struct:
-			for i := 0; i < t.NumField() && yield("."+t.Field(i).Name, t.Field(i).Type); i++ {
+			for i := range t.NumField() {
+				if f := t.Field(i); !yield("."+f.Name, f.Type) {
+					return
+				}
 			}
 		case reflect.Array, reflect.Slice:
 			yield("[]", t.Elem())
 		case reflect.Map:
-			_ = yield("[key]", t.Key()) && yield("[value]", t.Elem())
+			if yield("[key]", t.Key()) {
+				yield("[value]", t.Elem())
+			}
 		case reflect.Pointer:
 			yield("", t.Elem())
 		}

@@ -173,17 +173,18 @@ func (r *refuser) find(t reflect.Type, path string, owner reflect.Type) error {
 		owner = t
 	}
 
-	var err error
-	for step, part := range parts(t) {
-		if err == nil && !isStandardLock(t) {
-			err = r.find(part, path+step, owner)
+	if !isStandardLock(t) {
+		for step, part := range parts(t) {
+			if err := r.find(part, path+step, owner); err != nil {
+				return err
+			}
 		}
 	}
-	if err == nil && (f == formLive || t.Kind() == reflect.Interface && isLive(t)) {
+	if f == formLive || t.Kind() == reflect.Interface && isLive(t) {
 		const remedy = ": leave it out, or give %v a codec with codec.RegisterCodec"
-		err = fmt.Errorf("codec: %s is %s%s"+remedy, path, article(t), liveError(t).reason, owner)
+		return fmt.Errorf("codec: %s is %s%s"+remedy, path, article(t), liveError(t).reason, owner)
 	}
-	return err
+	return nil
 }
 
 // isStandardLock reports whether what t is made of is of no interest.
