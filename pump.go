@@ -24,7 +24,6 @@ type loop[T any] struct {
 	out   chan<- T
 	items *backlog.Backlog[T]
 	pace  pace
-	sent  int // so many have been sent that items has not been told of
 
 	stopped   bool // nothing more is received than what stood in in's buffer
 	buffered  int  // so many items of it, once stopped
@@ -240,29 +239,20 @@ func (l *loop[T]) deliver() (sent int) {
 	return sent
 }
 
-// send sends the oldest items while out takes them, and returns how many. The
-// backlog is told of all in a row.
-func (l *loop[T]) send(heads []T) int {
+// send sends the oldest items while out takes them, and returns how many.
+func (l *loop[T]) send(heads []T) (n int) {
+	defer func() { l.items.Pop(n) }() // also if out is gone
 	acks := l.p.acks != nil
-	for i := range heads {
+	for n < len(heads) {
 		if acks {
-			l.announce(i)
+			l.announce(n)
 		}
 		select {
-		case l.out <- heads[i]:
-			l.sent++
+		case l.out <- heads[n]:
+			n++
 		default:
-			return l.popSent()
+			return n
 		}
-	}
-	return l.popSent()
-}
-
-// popSent tells the backlog what was sent, and returns how many items that is.
-func (l *loop[T]) popSent() (n int) {
-	n, l.sent = l.sent, 0
-	if n > 0 {
-		l.items.Pop(n)
 	}
 	return n
 }
@@ -445,7 +435,6 @@ func (l *loop[T]) recoverOutGone() {
 		panic(r)
 	}
 	l.outGone = true
-	l.popSent()
 }
 
 // Pacing.

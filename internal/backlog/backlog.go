@@ -253,6 +253,9 @@ func (b *Backlog[T]) Heads(limit int) []T {
 
 // Pop says that the n oldest items, all of them at hand, are delivered.
 func (b *Backlog[T]) Pop(n int) {
+	if n == 0 {
+		return
+	}
 	if b.cfg.Acks {
 		b.delivered(b.head)
 	}
