@@ -322,6 +322,19 @@ func costNow() cost {
 	return cost{inUse, runtime.NumGoroutine(), descriptors()}
 }
 
+// breedGoroutines makes the runtime have so many goroutines that have ended. It
+// keeps them to use them again, and how many a test needs at a time, for
+// moments, is up to the scheduler.
+func breedGoroutines(n int) {
+	var all sync.WaitGroup
+	end := make(chan struct{})
+	for range n {
+		all.Go(func() { <-end })
+	}
+	close(end)
+	all.Wait()
+}
+
 // leastCost returns what it comes to once the collector has caught up with what
 // other tests have left.
 func leastCost() cost {
@@ -486,6 +499,7 @@ func TestAThousandStalledPipesTakeLittleAndGiveItBack(t *testing.T) {
 	tmp := t.TempDir()
 	t.Setenv("TMPDIR", tmp)
 	synctest.Test(t, func(t *testing.T) {
+		breedGoroutines(8 * n)
 		before := costNow()
 		b := open(t, n, hopper.MaxMemory(bankMemory))
 		b.stall()
