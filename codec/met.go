@@ -17,27 +17,31 @@ const tooMany = ": too many are in use to keep them apart"
 // weakly: it keeps none of them alive. Each has a number, which is hardly ever
 // that of an object of another process, and never 0.
 type met struct {
-	mu       sync.RWMutex
-	byObject map[metObject]uint32
-	byID     map[uint32]metObject
-	last     uint32
+	mu      sync.RWMutex
+	byPlace map[metPlace]uint32
+	byID    map[uint32]metObject
+	last    uint32
 
 	// full: there are maxMet objects, and no garbage collection has ended since
 	// they were last seen to be alive.
 	full atomic.Bool
 }
 
-// metObject is one object: weak pointers are equal only if they were made of
-// pointers to the same one. One that begins with another, of another type,
-// shares its address.
+// metPlace is where an object is. One that begins with another, of another
+// type, shares its address.
+type metPlace struct {
+	at  uintptr
+	typ ptr // as typeWord has it, or nil
+}
+
 type metObject struct {
 	weak.Pointer[byte]
-	typ ptr // as typeWord has it, or nil
+	typ ptr
 }
 
 func newMet() *met {
 	return &met{
-		byObject: map[metObject]uint32{}, byID: map[uint32]metObject{}, last: rand.Uint32(),
+		byPlace: map[metPlace]uint32{}, byID: map[uint32]metObject{}, last: rand.Uint32(),
 	}
 }
 
@@ -45,39 +49,52 @@ func newMet() *met {
 // returns 0 if there are too many. The object is not nil, and not of size 0:
 // these share an address.
 func (m *met) number(p, typ ptr) uint32 {
-	object := metObject{weak.Make(at[byte](p)), typ}
 	m.mu.RLock()
-	id := m.byObject[object]
+	id, ok := m.byPlace[metPlace{number(p), typ}]
+	ok = ok && m.byID[id].is(p)
 	m.mu.RUnlock()
 
-	if id == 0 && !m.full.Load() {
-		id = m.remember(object)
+	if ok {
+		return id
 	}
-	return id
+	return m.remember(p, typ)
 }
 
-func (m *met) remember(object metObject) uint32 {
+// is reports whether the object is the one at p, and not one that was there
+// earlier.
+func (o metObject) is(p ptr) bool { return ptr(o.Value()) == p }
+
+func (m *met) remember(p, typ ptr) uint32 {
+	if m.full.Load() {
+		return 0
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if id := m.byObject[object]; id != 0 {
-		return id
+
+	place := metPlace{number(p), typ}
+	if id, ok := m.byPlace[place]; ok {
+		if m.byID[id].is(p) {
+			return id
+		}
+		m.forget(place, id)
 	}
 	if len(m.byID) >= maxMet && !m.sweep() {
 		return 0
 	}
-
-	m.last = max(1, m.last+1)
-	m.byObject[object], m.byID[m.last] = m.last, object
+	m.last++
+	if m.last == 0 {
+		m.last++
+	}
+	m.byPlace[place], m.byID[m.last] = m.last, metObject{weak.Make(at[byte](p)), typ}
 	return m.last
 }
 
 // sweep forgets the objects that are gone. If there are none it is of no use
 // before the next garbage collection.
 func (m *met) sweep() bool {
-	for object, id := range m.byObject {
-		if object.Value() == nil {
-			delete(m.byObject, object)
-			delete(m.byID, id)
+	for place, id := range m.byPlace {
+		if m.byID[id].Value() == nil {
+			m.forget(place, id)
 		}
 	}
 	if len(m.byID) < maxMet {
@@ -87,6 +104,11 @@ func (m *met) sweep() bool {
 	m.full.Store(true)
 	runtime.AddCleanup(&struct{ _ *met }{}, func(m *met) { m.full.Store(false) }, m)
 	return false
+}
+
+func (m *met) forget(place metPlace, id uint32) {
+	delete(m.byPlace, place)
+	delete(m.byID, id)
 }
 
 // object returns the object of a number and type, or nil if it is gone or was
