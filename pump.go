@@ -176,9 +176,9 @@ func (l *loop[T]) pass() (moved bool) {
 
 func (l *loop[T]) endOfInput() { l.in, l.closed = nil, true }
 
-// prepare prepares a delivery that is to be acknowledged, of v, which has not
-// waited, behind so many that the backlog has not been told of. It reports
-// false if v can't be delivered yet.
+// prepare makes v, which has not waited, ready for a delivery that is to be
+// acknowledged. Behind is as in announce. It reports false if v can't be
+// delivered yet.
 func (l *loop[T]) prepare(v T, behind int) bool {
 	if !l.items.Journal(v) {
 		return false
@@ -187,8 +187,8 @@ func (l *loop[T]) prepare(v T, behind int) bool {
 	return true
 }
 
-// announce tells the count of acknowledgements that the next item is delivered,
-// behind so many that the backlog has not been told of.
+// announce tells those who count acknowledgements of the delivery that is next,
+// behind so many of which the backlog has not been told.
 func (l *loop[T]) announce(behind int) {
 	l.p.acks.Announce(l.items.Delivered() + uint64(behind) + 1)
 }

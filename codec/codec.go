@@ -96,6 +96,10 @@ type Codec[T any] interface {
 // for the same T returns the same codec. For is safe for concurrent use.
 func For[T any]() (Codec[T], error) {
 	t := reflect.TypeFor[T]()
+	if c, ok := codecs.Load(t); ok {
+		return c.(Codec[T]), nil
+	}
+
 	if err := refusal(t); err != nil {
 		return nil, err
 	}
@@ -128,7 +132,8 @@ var codecs, localCodecs memo[any]
 // memo remembers what is known of types.
 type memo[V any] struct{ sync.Map }
 
-// of returns what is known of t, which learn finds out.
+// of returns what is known of t, which learn finds out. It may do so more than
+// once at a time: the first to finish is right.
 func (m *memo[V]) of(t reflect.Type, learn func(reflect.Type) V) V {
 	v, ok := m.Load(t)
 	if !ok {

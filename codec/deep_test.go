@@ -3,6 +3,7 @@ package codec_test
 import (
 	"encoding/json"
 	"reflect"
+	"runtime"
 	"testing"
 	"time"
 
@@ -81,6 +82,63 @@ func TestTheDepthOfItemsWithinItemsAddsUp(t *testing.T) {
 		b, err := c.Append(nil, nested(box(3000), 3000))
 		if err == nil {
 			t.Errorf("%s, 6,000 levels: %d bytes and no error", name, len(b))
+		}
+	}
+}
+
+// Fickle has a codec that may end the goroutine instead of returning.
+type (
+	Fickle   struct{ v int }
+	Plain    struct{ X int }
+	fickle   struct{}
+	TwoBoxes struct{ A, B any }
+)
+
+func (fickle) Append(dst []byte, f Fickle) ([]byte, error) {
+	if f.v == 0 {
+		runtime.Goexit()
+	}
+	return append(dst, byte(f.v)), nil
+}
+
+func (fickle) Decode(src []byte) (Fickle, error) { return Fickle{int(src[0])}, nil }
+
+func (b TwoBoxes) MarshalJSON() ([]byte, error) {
+	type plain TwoBoxes
+	return json.Marshal(plain(b))
+}
+
+func (b *TwoBoxes) UnmarshalJSON(text []byte) error {
+	type plain TwoBoxes
+	return json.Unmarshal(text, (*plain)(b))
+}
+
+// An encoding that is cut short leaves nothing behind for the next.
+func TestAnEncodingMayBeUnwound(t *testing.T) {
+	codec.RegisterCodec[Fickle](fickle{})
+	codec.Register[Fickle]()
+	codec.Register[Plain]()
+	codec.Register[TwoBoxes]()
+	c, err := codec.For[TwoBoxes]()
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	for range 10 {
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			c.Append(nil, TwoBoxes{Plain{1}, Fickle{0}})
+		}()
+		<-done
+
+		want := TwoBoxes{Plain{5}, Plain{6}}
+		b, err := c.Append(nil, want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := c.Decode(b); err != nil || got != want {
+			t.Fatalf("%+v came back as %+v, %v", want, got, err)
 		}
 	}
 }

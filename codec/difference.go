@@ -124,7 +124,8 @@ func (d *decoder) outline(src []byte) (encoded, rest []byte) {
 	return src[:end], src[end:]
 }
 
-// difference names what has changed since the outline was the one encoded.
+// difference names what differs between the outline encoded, which was read,
+// and o.
 func (o outline) difference(encoded []byte) string {
 	shown := append(slices.Clone(o.lines), line{})
 	return difference(hashedLines(encoded), hashedLines(o.encoded), shown, true)

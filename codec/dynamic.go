@@ -39,8 +39,8 @@ type registered struct {
 }
 
 // dynamics holds the types that interface values have had, in the order in
-// which they were met. A type that two goroutines meet at once has two entries,
-// of which byType knows the one that is used.
+// which they were met. A type that two goroutines meet at once has two entries:
+// what is encoded names the one that byType knows.
 var dynamics struct {
 	sync.RWMutex
 	all    []*dynamic

@@ -239,12 +239,12 @@ func (o *capsuleOp) encodePlan(e *encoder, dst []byte, p ptr) ([]byte, error) {
 		return dst, errCapsules
 	}
 	inner := capsuleEncoders.Get().(*encoder)
-	defer capsuleEncoders.Put(inner)
 	inner.mode, inner.base, inner.capsules = e.mode, e.depth, e.capsules+1
 
 	dst, err := inner.run(o.marshal.plan, dst, p)
 	e.blurred += inner.blurred
 	inner.blurred = 0
+	capsuleEncoders.Put(inner) // not deferred: one that a panic has unwound is not as new
 	return dst, err
 }
 

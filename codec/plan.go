@@ -20,8 +20,8 @@ type node struct {
 	linked bool // a value may hold pointers, or itself
 	flat   bool // a value refers to no memory that is measured
 
-	nilPointer any            // to a value
-	outline    func() outline // of what is not a shadow
+	nilPointer any            // a nil *typ, see value
+	outline    func() outline // of typ; nil in a shadow
 }
 
 // newNode returns a node for t that is not complete.

@@ -9,8 +9,9 @@ const (
 
 var errDepth = fmt.Errorf("codec: more than %d slices, maps or interfaces in one another", maxDepth)
 
-// walker is the state that an encoding and a decoding have in common. It is the
-// same in both at the same byte.
+// walker is the state that an encoding and a decoding have in common. At the
+// same byte it is the same in both, but for err: what it says decides what comes
+// next.
 type walker struct {
 	mode
 	err      error       // the first; what comes after it is of no interest
@@ -55,7 +56,8 @@ func (w *walker) leave(was bool) {
 	w.fixedPlace = was
 }
 
-// resume returns a value that was put off.
+// resume returns a value that was put off, and enters it as if it were met in
+// the item itself.
 func (w *walker) resume() reference {
 	w.depth, w.fixedPlace = w.base+1, true
 	return pop(&w.later)

@@ -65,7 +65,7 @@ func (l *Log) add(b []byte) {
 
 	t := a.tail
 	if unsafe.SliceData(b) == unsafe.SliceData(t.buf) {
-		t.buf = t.buf[:len(b)] // without a pointer that is set, as in a Cursor
+		t.buf = t.buf[:len(b)] // sets no pointer, which has its price: see Cursor
 	} else {
 		putBuffer(t.buf) // a larger one has taken its place
 		t.buf = b

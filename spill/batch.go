@@ -186,8 +186,8 @@ type Cursor struct {
 	Offset int64     // and where
 	Stored time.Time // when it was stored, as far as the store knows; zero if it never left memory
 
-	// Where they stand are numbers, since to set a pointer costs as much again
-	// while the garbage collector runs.
+	// Where an item stands is a number: to set a pointer for each would call on
+	// the write barrier while the garbage collector runs.
 	frames   []byte // of the current item and those behind it, or more
 	at, next int    // of the current item, and of the frame behind it
 	parked   bool

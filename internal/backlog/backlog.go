@@ -251,7 +251,8 @@ func (b *Backlog[T]) Heads(limit int) []T {
 	return items[:min(len(items), limit)]
 }
 
-// Pop says that the n oldest items, all of them at hand, are delivered.
+// Pop says that the n oldest items are delivered, of those that Heads or Head
+// has returned: these have consecutive numbers.
 func (b *Backlog[T]) Pop(n int) {
 	if n == 0 {
 		return

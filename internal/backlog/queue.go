@@ -90,7 +90,7 @@ func (q *queue[E]) front() []E { return q.first.items[q.at:] }
 // pop removes the n oldest items, which stand in a row.
 func (q *queue[E]) pop(n int) {
 	b := q.first
-	if n == 1 { // which clear takes its time over
+	if n == 1 { // to clear one takes longer than to set it
 		var zero E
 		b.items[q.at] = zero
 	} else {
