@@ -10,8 +10,7 @@ const (
 var errDepth = fmt.Errorf("codec: more than %d slices, maps or interfaces in one another", maxDepth)
 
 // walker is the state that an encoding and a decoding have in common. At the
-// same byte it is the same in both, but for err: what it says decides what comes
-// next.
+// same byte it is the same in both, but for err: what comes next depends on it.
 type walker struct {
 	mode
 	err      error       // the first; what comes after it is of no interest
