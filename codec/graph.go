@@ -42,7 +42,7 @@ type graph struct {
 type reference struct {
 	at   ptr
 	node *node
-	n    int // the length of a slice, whose beginning may be another slice, or of a row
+	n    int // length of a slice, whose beginning may be another, of a map or of a row
 }
 
 type meeting struct {
