@@ -2448,6 +2448,63 @@ func TestDamageOnDiskIsReportedExactlyAndTheRestGoesOn(t *testing.T) {
 	}
 }
 
+// Promise 12. What was read ahead of such damage is delivered before and after
+// a rest, and the damage is told.
+func TestDamageThatCostsNoItemCostsNoneWhileTheConsumerRests(t *testing.T) {
+	for behind := range 4 { // so many segments are whole
+		t.Run(fmt.Sprint(behind), func(t *testing.T) {
+			const n = 4000
+			dir, item := t.TempDir(), noise(100)
+			opts := []hopper.Option{hopper.Dir(dir), hopper.Resume(), hopper.SegmentSize(64 << 10)}
+			synctest.Test(t, func(t *testing.T) {
+				in, _, p := pipe[[]byte](t, 0, append(opts, hopper.MaxMemory(0))...)
+				for i := range n {
+					in <- item(i)
+				}
+				if err := p.Close(); err != nil {
+					t.Fatal(err)
+				}
+			})
+
+			segments, err := filepath.Glob(filepath.Join(dir, "*.sz"))
+			if err != nil || len(segments) < 5 {
+				t.Fatalf("segments: %q, %v", segments, err)
+			}
+			damage(t, segments[behind], 20) // in the header
+
+			synctest.Test(t, func(t *testing.T) {
+				in, out, p := pipe[[]byte](t, 0, opts...)
+				close(in)
+				expect(t, out, 0, 10, item)
+				synctest.Wait() // some are read ahead
+				time.Sleep(time.Minute)
+				expect(t, out, 10, n, item)
+				expectClosed(t, out)
+
+				err := p.Wait()
+				var told *spill.CorruptError
+				if !errors.As(err, &told) || told.Path != segments[behind] || told.Items != 0 {
+					t.Errorf("Wait: %v", err)
+				}
+				if s := checkStats(t, p); s.Lost != 0 {
+					t.Errorf("%+v", s)
+				}
+			})
+		})
+	}
+}
+
+// damage changes a bit of the byte at an offset of a file.
+func damage(t testing.TB, path string, at int) {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[at] ^= 0x10
+	write(t, path, b)
+}
+
 // The directory.
 
 // Promise 10.

@@ -171,13 +171,6 @@ type loaded struct {
 	lost   *CorruptError
 }
 
-// survives reports whether it need not be read again where reading goes on at
-// from: it takes no buffer, and would not be told again, or not as well. A loss
-// must not be told before the items in front of it.
-func (r *loaded) survives(from uint64) bool {
-	return r.lost != nil && (r.lost.Items == 0 || r.lost.First <= from)
-}
-
 // A Cursor walks the items of a run. It is for one goroutine.
 type Cursor struct {
 	Seq    uint64    // number of the current item

@@ -242,7 +242,8 @@ func (l *Log) handOverLocked(p *pending) {
 }
 
 // Next returns the oldest items from the number from on that have not been
-// handed out yet, or the report that the oldest are lost. The cursor that was
+// handed out yet, or the report that the oldest are lost, or, if its Items is 0,
+// of damage, here or further on, that has cost none. The cursor that was
 // returned before is given back. If both are nil there are no items at hand:
 // Wake gets a value when there may be.
 //

@@ -1,9 +1,6 @@
 package spill
 
-import (
-	"slices"
-	"time"
-)
+import "time"
 
 // readRetry is the pause after a read that failed for a reason that will pass.
 const readRetry = 100 * time.Millisecond
@@ -135,20 +132,21 @@ func (l *Log) placeLocked(from *uint64) (at Position, ok bool) {
 		at, ok = Position{Path: c.Path, Offset: c.Offset}, true
 	}
 
-	kept := 0
-	for kept < len(l.ready) && l.ready[kept].survives(*from) {
-		e := l.ready[kept].lost
-		*from = max(*from, e.First+e.Items)
-		kept++
+	var kept []*loaded
+	for _, r := range l.ready {
+		switch lost := r.lost; {
+		case lost != nil && lost.Items == 0: // the store tells this once
+			kept = append(kept, r)
+		case lost != nil && lost.First <= *from: // and this not as well
+			kept = append(kept, r)
+			*from = max(*from, lost.First+lost.Items)
+		default:
+			if r.next == *from {
+				at, ok = r.at, true
+			}
+			putBuffer(r.buf)
+		}
 	}
-	ahead := l.ready[kept:]
-	if len(ahead) > 0 && ahead[0].next == *from {
-		at, ok = ahead[0].at, true
-	}
-
-	for _, r := range ahead {
-		putBuffer(r.buf)
-	}
-	l.ready = slices.Clone(l.ready[:kept])
+	l.ready = kept
 	return at, ok
 }

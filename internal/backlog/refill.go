@@ -55,6 +55,11 @@ func (b *Backlog[T]) advance() bool {
 // waits until that is delivered.
 func (b *Backlog[T]) suffer(lost *spill.CorruptError) {
 	b.torn = nil
+	if lost.Items == 0 { // damage that has cost none, told ahead of its place perhaps
+		b.losses.add(lost)
+		return
+	}
+
 	end := lost.First + lost.Items
 	seq, ok := b.lot.oldest()
 	if !ok || seq < lost.First || seq >= end {
