@@ -2494,6 +2494,44 @@ func TestDamageThatCostsNoItemCostsNoneWhileTheConsumerRests(t *testing.T) {
 	}
 }
 
+func TestAStoreThatCountsMoreThanItReturnsEndsThePumpNeitherEarlyNorNever(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n = 10
+		m := storetest.NewMemory()
+		in, _, p := pipe[uint64](t, 0, hopper.WithStore(m.Store()), hopper.Resume())
+		for i := range n {
+			in <- number(i)
+		}
+		if err := p.Close(); err != nil {
+			t.Fatal(err)
+		}
+
+		in, out, p := pipe[uint64](t, 0, hopper.WithStore(boastful{m.Store()}), hopper.Resume())
+		expect(t, out, 0, n, number)
+		synctest.Wait()
+		if s := checkStats(t, p); s.Lost != 2 || s.OnDisk != 0 || !s.Oldest.IsZero() {
+			t.Errorf("%+v", s)
+		}
+
+		in <- n
+		close(in)
+		expect(t, out, n, n+1, number)
+		expectClosed(t, out)
+		if err := p.Wait(); err == nil || !strings.Contains(err.Error(), "counted 2 items more") {
+			t.Errorf("Wait: %v", err)
+		}
+	})
+}
+
+// A boastful store counts two items more than it has.
+type boastful struct{ spill.Store }
+
+func (s boastful) Open(ctx context.Context, label string, keep bool) (spill.Range, error) {
+	r, err := s.Store.Open(ctx, label, keep)
+	r.Items += 2
+	return r, err
+}
+
 // damage changes a bit of the byte at an offset of a file.
 func damage(t testing.TB, path string, at int) {
 	t.Helper()

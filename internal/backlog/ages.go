@@ -1,6 +1,7 @@
 package backlog
 
 import (
+	"sort"
 	"time"
 	"unsafe"
 )
@@ -65,17 +66,15 @@ func (a *ages) bytes() int64 {
 	return max(0, int64(len(a.marks))*int64(unsafe.Sizeof(mark{}))-1<<10)
 }
 
-// of returns when the item seq was received, since the start, and forgets the
+// of returns when the item seq was received, since the start, and may forget the
 // times of older ones. There must have been one.
 func (a *ages) of(seq uint64) time.Duration {
-	n := 0
-	for n+1 < len(a.marks) && a.marks[n+1].seq <= seq {
-		n++
-	}
-	if n > 0 {
+	n := sort.Search(len(a.marks)-1, func(i int) bool { return a.marks[i+1].seq > seq })
+	at := a.marks[n].at
+	if n > len(a.marks)/2 { // seldom, since the others are moved
 		a.marks = a.marks[:copy(a.marks, a.marks[n:])]
 	}
-	return a.marks[0].at
+	return at
 }
 
 // clear forgets all times. It keeps the memory if that is little.

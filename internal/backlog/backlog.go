@@ -320,10 +320,11 @@ func (b *Backlog[T]) Tally() Tally {
 }
 
 // Oldest returns when the oldest item was received or, if it was found in the
-// log, stored. It is zero if none waits.
+// log, stored. It is zero if none waits. It forgets the times of older ones.
 func (b *Backlog[T]) Oldest() time.Time {
 	switch {
-	case b.Empty():
+	case b.Empty(), b.head >= b.end: // what the store may still count never was
+		b.ages.clear()
 		return time.Time{}
 	case b.head < b.born:
 		return b.stored

@@ -657,3 +657,23 @@ func TestManyMarksTakeOfTheWindow(t *testing.T) {
 		return b
 	})
 }
+
+// Promise 4.
+func TestTheTimesOfItemsThatAreGoneTakeNoMemory(t *testing.T) {
+	bubble(t, func(t *testing.T) *Backlog[string] {
+		b := open(t, storetest.NewMemory(), func(c *Config[string]) { c.MaxMemory = 1 << 20 })
+		for i := range 10 * manyMark {
+			b.Tick(time.Duration(i) * minMark)
+			b.Push("a")
+		}
+		for !b.Empty() {
+			b.Pop(len(b.Heads(1000)))
+		}
+		b.Oldest()
+		if n := cap(b.ages.marks); n > manyMark {
+			t.Errorf("there is room for %d marks, want at most %d", n, manyMark)
+		}
+		b.Close(t.Context())
+		return b
+	})
+}

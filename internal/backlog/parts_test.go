@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -310,6 +311,23 @@ func TestAgesThatAreClearedKeepALittleMemory(t *testing.T) {
 		a := ages{marks: make([]mark, 1, room)}
 		if a.clear(); cap(a.marks) != kept {
 			t.Errorf("of room for %d marks %d is kept, want %d", room, cap(a.marks), kept)
+		}
+	}
+}
+
+// To forget each mark at once would move the others each time.
+func TestMarksAreForgottenOnceTheyAreHalfOfAll(t *testing.T) {
+	var a ages
+	for i := range uint64(100) {
+		a.now += time.Second
+		a.mark(i, 0)
+	}
+	for seq, left := range map[uint64]int{10: 100, 50: 100, 51: 49, 99: 1} {
+		a := ages{marks: slices.Clone(a.marks)}
+		at := a.of(seq)
+		if want := time.Duration(seq+1) * time.Second; at != want || len(a.marks) != left {
+			t.Errorf("item %d: received at %v, want %v; %d marks left, want %d",
+				seq, at, want, len(a.marks), left)
 		}
 	}
 }

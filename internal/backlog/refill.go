@@ -17,6 +17,10 @@ const burst = 128
 // there are any now.
 func (b *Backlog[T]) refill() bool {
 	for b.window.len() == 0 && b.logged > 0 && b.broken == nil {
+		if b.head >= b.end {
+			b.loseWhatNeverWas()
+			break
+		}
 		if !b.advance() {
 			break
 		}
@@ -136,6 +140,15 @@ func (b *Backlog[T]) lose(items uint64, err *spill.CorruptError) {
 	items = min(items, b.logged) // a store may have promised less than it has lost
 	b.logged -= items
 	b.tally.Lost += items
+	b.losses.add(err)
+}
+
+// loseWhatNeverWas accounts for items that the store told of when it was opened,
+// and has not returned.
+func (b *Backlog[T]) loseWhatNeverWas() {
+	err := fmt.Errorf("the store counted %d items more than it has returned", b.logged)
+	b.tally.Lost += b.logged
+	b.logged = 0
 	b.losses.add(err)
 }
 
