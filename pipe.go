@@ -647,7 +647,7 @@ func WithLogger(logger *slog.Logger) Option {
 
 var (
 	// ErrStopped says that Close, or a context that is done, ended the pump
-	// before in was closed.
+	// before it had delivered everything and seen that in is closed.
 	ErrStopped = errors.New("hopper: stopped")
 
 	// ErrOutClosed says that somebody else closed out, which only the pump may
@@ -705,6 +705,7 @@ func (l *loop[T]) end(cause error) (err, loss error) {
 	stopped := !l.items.Done() || !l.closed && l.p.state.Load() == closing
 	broken := l.items.Err()
 	l.syncs.Stop()
+	l.syncs = nil // what is published at the end begins no other
 	end := l.items.Close(ctx)
 	l.publish()
 	l.closeOut()
@@ -862,7 +863,8 @@ func (p *Pump) Close() error {
 // Ack says that the n oldest items that were delivered and are not acknowledged
 // yet are done: they will not come back. It needs [ManualAck]. It does not
 // block, is safe for concurrent use, and does nothing once the pump has ended.
-// Like sync.WaitGroup it panics if that is more than was delivered.
+// Like sync.WaitGroup it panics if that is more than was delivered; the item
+// that waits for out to take it counts as one that is.
 func (p *Pump) Ack(n int) {
 	if p.acks == nil {
 		panic("hopper: Ack on a pump without ManualAck: an item is done when it is delivered")
@@ -876,6 +878,9 @@ func (p *Pump) Ack(n int) {
 func (p *Pump) Stats() Stats {
 	s := p.board.Read()
 	t, u := s.tally, p.usage()
+	if p.acks != nil { // for a few of them the loop is not woken
+		t.Unacked = t.Delivered - min(p.acks.Count(), t.Delivered)
+	}
 	return Stats{
 		Received: t.Received, Delivered: t.Delivered,
 		InMemory: t.InMemory, OnDisk: t.OnDisk, Lost: t.Lost, Resumed: t.Resumed,
@@ -918,7 +923,7 @@ type Stats struct {
 	DiskBytes   int64 // of the backlog's files
 	Segments    int   // number of these files
 
-	Spilled   uint64 // items that ever went to the log
+	Spilled   uint64 // items that ever waited in the log alone
 	HighWater uint64 // most items that ever waited
 
 	// Oldest is when the oldest waiting item was received; zero if none waits.

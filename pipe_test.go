@@ -26,6 +26,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -4154,6 +4155,78 @@ func TestSyncsCostAtMostOneWriteEachAndNoneWhileNothingWaits(t *testing.T) {
 		p.Ack(1)
 		if err := p.Wait(); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+func TestAFewAcknowledgementsAreSyncedInTime(t *testing.T) {
+	dir, crash := t.TempDir(), t.TempDir()
+	const n, done = 1000, 60
+	synctest.Test(t, func(t *testing.T) {
+		in, out, p := pipe[uint64](t, 0, atLeastOnce(dir, hopper.SyncEvery(time.Second))...)
+		for i := range n {
+			in <- number(i)
+			<-out
+		}
+		time.Sleep(time.Minute)
+		p.Ack(done)
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+
+		if s := checkStats(t, p); s.Unacked != n-done {
+			t.Errorf("%d are not acknowledged, want %d", s.Unacked, n-done)
+		}
+		if err := os.CopyFS(crash, os.DirFS(dir)); err != nil {
+			t.Error(err)
+		}
+		p.Close()
+	})
+
+	synctest.Test(t, func(t *testing.T) {
+		_, out, p := pipe[uint64](t, 0, atLeastOnce(crash)...)
+		expect(t, out, done, n, number)
+		p.Close()
+	})
+}
+
+func TestStatsKnowEachAcknowledgementWhileThePumpSleeps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in, out, p := pipe[uint64](t, 0, atLeastOnce(t.TempDir())...)
+		for i := range 10 {
+			in <- number(i)
+			<-out
+		}
+		time.Sleep(time.Minute)
+		for left := uint64(9); left > 0; left-- {
+			p.Ack(1)
+			if s := checkStats(t, p); s.Unacked != left {
+				t.Errorf("%d are not acknowledged, want %d", s.Unacked, left)
+			}
+		}
+		p.Close()
+	})
+}
+
+// A timer would hold it.
+func TestAPumpThatHasEndedIsNotHeldByItsSyncs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in, out := make(chan int, 10), make(chan int)
+		for i := range cap(in) { // they come into the backlog at the end
+			in <- i
+		}
+		p, err := hopper.Pipe(out, in, hopper.Dir(t.TempDir()), hopper.Resume(),
+			hopper.SyncEvery(time.Hour))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ended := weak.Make(p)
+		p.Close()
+		p = nil
+
+		synctest.Wait()
+		runtime.GC()
+		if ended.Value() != nil {
+			t.Error("it is still reachable")
 		}
 	})
 }

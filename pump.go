@@ -335,6 +335,9 @@ func (l *loop[T]) awaitAcks() {
 		target = acked + 1
 	case l.items.Stored(): // now and then, to give space back
 		target = acked + max(1, unacked/16)
+		if l.syncs.Idle() { // the first one begins the time until they are synced
+			target = acked + 1
+		}
 	case l.drained(), l.rested: // to end, or to give the last memory back
 		target = acked + unacked
 	}

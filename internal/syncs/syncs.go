@@ -76,6 +76,9 @@ func (s *Schedule) Look(b Backlog) {
 	}
 }
 
+// Idle reports whether Look would begin something if there were something new.
+func (s *Schedule) Idle() bool { return s != nil && s.state == idle }
+
 // enter goes on to another state, which is over after d, if d is not 0.
 func (s *Schedule) enter(to state, d time.Duration) {
 	s.Stop()
