@@ -210,7 +210,8 @@ type deliveries struct {
 //
 // The channel is unbuffered. It is closed when out is, or when the pump ends:
 // an item that nobody has received by then stays unacknowledged. While the
-// oldest item is not acknowledged the backlog keeps all that came after it.
+// oldest item is not acknowledged the backlog keeps all that came after it, and
+// each of these that is delivered takes a bit of memory.
 func Deliveries[T any](p *Pump, out <-chan T) <-chan Delivery[T] {
 	switch {
 	case p.acks == nil:
@@ -356,7 +357,7 @@ func (c *config) explain(err error) (kind, reason string) {
 			"raise MaxMemory for more of them", err)
 	case errors.Is(err, spill.ErrHung):
 		reason = "the disk does not answer: it goes on as soon as the disk does"
-	case errors.Is(err, spill.ErrUnsynced):
+	case errors.Is(err, backlog.ErrUnsynced):
 		reason = fmt.Sprintf("what was received more than %v ago is not yet durable: "+
 			"it goes on when the disk has caught up; SyncEvery needs a faster one, or more time",
 			c.syncEvery)
@@ -941,7 +942,7 @@ const (
 	maxReasons = 16          // of which that is remembered
 )
 
-// Blocked says whether, and for how long, the pump has not been receiving. It
+// A blocked says whether, and for how long, the pump has not been receiving. It
 // does not change.
 type blocked struct {
 	reason string        // why; empty while it is receiving
@@ -967,7 +968,8 @@ func (b *blocked) why() string {
 	return b.reason
 }
 
-// A stall is the loop's view of that, and of what the log says of it.
+// A stall is the loop's view of whether the pump is receiving, and of what was
+// logged of that.
 type stall struct {
 	now  *blocked             // nil: never was
 	told map[string]time.Time // when each kind of reason was last logged

@@ -111,7 +111,7 @@ func (a *appender) skip(seq uint64) {
 		return
 	}
 
-	rest := t.run.skip(seq)
+	rest := t.run.from(seq)
 	n := copy(t.frames(), rest)
 	t.items, t.first = int(t.end()-seq), seq
 	t.buf = t.buf[:framesAt+n]

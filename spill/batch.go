@@ -88,9 +88,9 @@ func (r *run) frames() []byte { return r.buf[framesAt:] }
 // single reports whether the run makes a single chunk.
 func (r *run) single() bool { return len(r.buf) <= maxBuf }
 
-// skip drops the items below seq.
-func (r *run) skip(seq uint64) (rest []byte) {
-	rest = r.frames()
+// from returns the frames of the items from seq on.
+func (r *run) from(seq uint64) []byte {
+	rest := r.frames()
 	for n := r.first; n < seq; n++ {
 		size, prefix := binary.Uvarint(rest)
 		rest = rest[prefix+int(size):]
@@ -103,7 +103,7 @@ func (r *run) skip(seq uint64) (rest []byte) {
 //
 //	filling ──seal──▶ sealed ──claim──▶ packing ──▶ packed ──▶ writing ──▶ stored
 //	                    │                  │           │          ▲
-//	                    └──── flush: packed as it is written ─────┘
+//	                    └──settle, sync: packed as it is written ─┘
 //
 // From sealed on it is only read, by up to two at a time beside the queue: the
 // user of the log, by a cursor, and whoever packs or writes it. It can leave
@@ -191,14 +191,14 @@ type Cursor struct {
 
 func (p *pending) cursor(seq uint64) *Cursor {
 	seq = max(seq, p.first)
-	c := &Cursor{Seq: seq, Left: int(p.end() - seq), frames: p.skip(seq), mem: p}
+	c := &Cursor{Seq: seq, Left: int(p.end() - seq), frames: p.from(seq), mem: p}
 	c.cut()
 	return c
 }
 
 func (r *loaded) cursor() *Cursor {
 	c := &Cursor{
-		Seq: r.next, Left: int(r.end() - r.next), frames: r.skip(r.next), load: r,
+		Seq: r.next, Left: int(r.end() - r.next), frames: r.from(r.next), load: r,
 		Path: r.at.Path, Offset: r.at.Offset, Stored: r.stored,
 	}
 	c.cut()

@@ -551,7 +551,7 @@ func FuzzDecodeChunk(f *testing.F) {
 		}
 		if p.Offset == 0 && p.Count > 0 {
 			r := run{p.First, int(p.Count), append(make([]byte, framesAt), p.Frames...)}
-			if rest := r.skip(p.End()); len(rest) > 0 {
+			if rest := r.from(p.End()); len(rest) > 0 {
 				t.Errorf("%d bytes behind %d frames", len(rest), p.Count)
 			}
 		}

@@ -71,7 +71,7 @@ machine. [Log.SyncLater] has everything stored that was appended before, and the
 calls [Store.Sync], which makes it durable and remembers which items are done, so
 that those do not come back. [Log.Synced] tells how far that has got. It all
 happens beside the log's user, who is woken when a sync has finished or failed. A
-sync costs one call of Append, more if there is more than four batches, and one
+sync costs one call of Append, more if there are more than four batches, and one
 of Sync; it costs nothing if there is nothing new.
 */
 package spill

@@ -24,10 +24,6 @@ var (
 	// ErrFull is what a store's Append returns, possibly wrapped, where a limit
 	// of its own is reached.
 	ErrFull = errors.New("spill: limit reached")
-
-	// ErrUnsynced is for a log's user who takes no more items until those taken
-	// earlier are durable; see [Log.SyncLater].
-	ErrUnsynced = errors.New("spill: what was received is not yet durable")
 )
 
 // A CorruptError reports damage to a store: what is wrong, where, and exactly

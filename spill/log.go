@@ -54,8 +54,8 @@ type Config struct {
 // store, except Finish, Close and, after Finish, Commit. Goroutines of its own
 // do, which run only while there is work for them.
 //
-// Usage and Retry are safe for concurrent use. All other methods belong to one
-// goroutine, the log's user.
+// Usage, Err and Retry are safe for concurrent use. All other methods belong to
+// one goroutine, the log's user.
 type Log struct {
 	cfg     Config
 	tag     uint32 // checksum of the label
@@ -135,10 +135,9 @@ func (c Config) marks() marks {
 	return marks{writeSize, memHigh, memLimit}
 }
 
-// Room reports whether the log takes another item. It always takes one, of any
-// size, if it is asked for no more than that while Room is true. held is the
-// number of bytes that the caller would want to append besides if it were to
-// stop now: if they are to be kept, the store's limit holds for them too.
+// Room reports whether the log takes another item, of any size. held is the
+// number of bytes that the caller would have to append as well if it stopped
+// now: where items are to be kept, the store's limit holds for these too.
 func (l *Log) Room(held int64) bool {
 	return l.pending.Load() < l.marks.limit && (!l.limited || l.affords(held))
 }
@@ -183,8 +182,7 @@ func (l *Log) Refusal(held int64) error {
 // Err returns why the log has come to an end by itself, or nil. The error
 // matches [ErrLocked]: another log has taken the store over, and nothing can be
 // stored or read any more. What is left to do is to call Close, which counts
-// what is lost. Wake gets a value when it changes. It is safe for concurrent
-// use.
+// what is lost. Wake gets a value when it changes.
 func (l *Log) Err() error {
 	if why := l.over.Load(); why != nil {
 		return *why
@@ -208,8 +206,7 @@ func (l *Log) newPending(seq uint64) *pending {
 	defer l.mu.Unlock()
 	l.usedLocked()
 
-	p := &pending{run: run{first: seq, buf: getBuffer()[:framesAt]}, users: 1}
-	return p
+	return &pending{run: run{first: seq, buf: getBuffer()[:framesAt]}, users: 1}
 }
 
 // handOver passes a full run on, to be written if it is not read before. While
@@ -242,10 +239,10 @@ func (l *Log) handOverLocked(p *pending) {
 }
 
 // Next returns the oldest items from the number from on that have not been
-// handed out yet, or the report that the oldest are lost, or, if its Items is 0,
-// of damage, here or further on, that has cost none. The cursor that was
-// returned before is given back. If both are nil there are no items at hand:
-// Wake gets a value when there may be.
+// handed out yet, or the report that the oldest are lost, or, with no Items, of
+// damage, here or further on, that has cost none. The cursor that was returned
+// before is given back. If both are nil there are no items at hand: Wake gets a
+// value when there may be.
 //
 // The items below from are not wanted any more: they were delivered, or the
 // caller has them. Those below acked are done, as [Log.Ack] says; the others

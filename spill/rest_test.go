@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"runtime"
 	"strings"
 	"testing"
@@ -265,7 +266,12 @@ func TestUseOfALogPutsItsRestOff(t *testing.T) {
 func goroutines() (n, idle int) {
 	stacks := make([]byte, 1<<20)
 	stacks = stacks[:runtime.Stack(stacks, true)]
-	for _, stack := range bytes.Split(stacks, []byte("\n\n"))[1:] {
+	all := bytes.Split(stacks, []byte("\n\n")) // the caller's first
+	bubble := regexp.MustCompile(`synctest bubble \d+\]`).Find(all[0])
+	for _, stack := range all[1:] {
+		if !bytes.Contains(stack, bubble) { // of a test before
+			continue
+		}
 		if bytes.Contains(stack, []byte("spill.(*Log).")) {
 			n++
 		}

@@ -244,8 +244,8 @@ func (l *Log) refusedLocked(p *pending, err error) {
 }
 
 // Retry has a store that has refused items asked again at once, instead of at
-// the end of a pause: there may be room now. It does not block. Unlike the
-// other methods it may be called from anywhere, also after Close.
+// the end of a pause: there may be room now. It does not block, and may be
+// called after Close too.
 func (l *Log) Retry() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -66,8 +66,8 @@ func (a *ages) bytes() int64 {
 	return max(0, int64(len(a.marks))*int64(unsafe.Sizeof(mark{}))-1<<10)
 }
 
-// of returns when the item seq was received, since the start, and may forget the
-// times of older ones. There must have been one.
+// of returns when the item seq was received, since the start, and may forget
+// the times of older ones. There must have been one.
 func (a *ages) of(seq uint64) time.Duration {
 	n := sort.Search(len(a.marks)-1, func(i int) bool { return a.marks[i+1].seq > seq })
 	at := a.marks[n].at

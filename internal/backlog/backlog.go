@@ -59,7 +59,7 @@ type Backlog[T any] struct {
 	cfg Config[T]
 	log *spill.Log
 
-	acked uint64 // number of the oldest item that is not done, if that takes an acknowledgement
+	acked uint64 // while Unacked is not 0: number of the oldest item that is not done
 	head  uint64 // number of the oldest item that waits, or of the next one to come
 	end   uint64 // number of the next item to be received
 	born  uint64 // number of the first item that was received, not found in the log

@@ -496,7 +496,7 @@ func TestALateSyncIsWhyNothingIsReceived(t *testing.T) {
 		b.Push("x")
 		for _, late := range []bool{true, false} {
 			b.Overdue(late)
-			if err := b.Refusal(); b.Room() == late || errors.Is(err, spill.ErrUnsynced) != late {
+			if err := b.Refusal(); b.Room() == late || errors.Is(err, ErrUnsynced) != late {
 				t.Errorf("late %v: room %v, %v", late, b.Room(), err)
 			}
 		}
@@ -510,7 +510,7 @@ func TestAFewItemsComeFromTheLogAtATime(t *testing.T) {
 	for _, test := range []struct {
 		memory int64
 		window int
-	}{{0, 1}, {10 * (1 + place), 10}, {10*(1+place) + 1, 11}, {1 << 20, burst}} {
+	}{{0, 1}, {10 * (1 + place), 10}, {10*(1+place) + 1, 11}, {1 << 20, refillItems}} {
 		bubble(t, func(t *testing.T) *Backlog[string] {
 			m := storetest.NewMemory()
 			b := open(t, m, nil)

@@ -1,6 +1,7 @@
 package backlog
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -17,6 +18,9 @@ type DecodeError struct {
 func (e *DecodeError) Error() string { return fmt.Sprintf("decode item %d: %v", e.Seq, e.Err) }
 
 func (e *DecodeError) Unwrap() error { return e.Err }
+
+// ErrUnsynced says that what was received earlier has to become durable first.
+var ErrUnsynced = errors.New("what was received is not yet durable")
 
 // A ParkedError says that parked items fill the memory.
 type ParkedError struct {

@@ -1,7 +1,5 @@
 package backlog
 
-import "example.com/hopper/spill"
-
 // Journal appends to the log an item that is about to be delivered, or to be
 // pushed, behind all others. It reports false if the item is parked instead:
 // then it can't be delivered yet, but must be pushed.
@@ -89,7 +87,7 @@ func (b *Backlog[T]) Overdue(late bool) { b.overdue = late }
 func (b *Backlog[T]) refusal() error {
 	err := b.log.Refusal(b.unlogged())
 	if err == nil && b.overdue {
-		err = spill.ErrUnsynced
+		err = ErrUnsynced
 	}
 	return err
 }

@@ -127,9 +127,6 @@ func (q *queue[E]) reset() {
 func (q *queue[E]) shrink() {
 	b := q.first
 	q.first, q.at = b.next, 0
-	if q.first == nil {
-		q.last = nil
-	}
 
 	b.next, b.items = nil, b.items[:0]
 	q.spare = b

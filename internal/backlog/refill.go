@@ -9,9 +9,9 @@ import (
 	"example.com/hopper/spill"
 )
 
-// burst is how many items come from the log into the window at a time. They are
-// cheaper to keep as bytes.
-const burst = 128
+// refillItems is how many items come from the log into the window at a time.
+// They are cheaper to keep as bytes.
+const refillItems = 128
 
 // refill moves items from the log into the empty window. It reports whether
 // there are any now.
@@ -132,7 +132,7 @@ func (b *Backlog[T]) decode(c *spill.Cursor) (err error) {
 
 func (b *Backlog[T]) wants() bool {
 	w := &b.window
-	return w.len() == 0 || w.len() < burst && w.bytes < b.cfg.MaxMemory
+	return w.len() == 0 || w.len() < refillItems && w.bytes < b.cfg.MaxMemory
 }
 
 // lose accounts for items of the log that can't be delivered.
@@ -143,8 +143,8 @@ func (b *Backlog[T]) lose(items uint64, err *spill.CorruptError) {
 	b.losses.add(err)
 }
 
-// loseWhatNeverWas accounts for items that the store told of when it was opened,
-// and has not returned.
+// loseWhatNeverWas accounts for items that the store told of when it was
+// opened, and has not returned.
 func (b *Backlog[T]) loseWhatNeverWas() {
 	err := fmt.Errorf("the store counted %d items more than it has returned", b.logged)
 	b.tally.Lost += b.logged
