@@ -26,7 +26,7 @@ type loop[T any] struct {
 	pace  pace
 
 	stopped   bool // nothing more is received than what stood in in's buffer
-	buffered  int  // so many items of it, once stopped
+	buffered  int  // so many items of it are yet to come; set when it stops
 	closed    bool // in was closed
 	outClosed bool // out was closed, by the pump
 	outGone   bool // or by somebody else
@@ -34,7 +34,7 @@ type loop[T any] struct {
 	opts   *config
 	clock  clock.Clock
 	stall  stall
-	rested bool // items.Rest was the last that was done
+	rested bool // since items.Rest, wait has moved nothing
 	syncs  *syncs.Schedule
 }
 
@@ -44,15 +44,13 @@ type loop[T any] struct {
 func (l *loop[T]) run() {
 	defer l.recoverOutGone()
 	for moves := 1; !l.finished(); moves++ {
-		if l.move() {
-			if moves%publishEvery == 0 {
-				l.publish()
-			}
-			continue
+		moved := l.move()
+		if !moved || moves%publishEvery == 0 {
+			l.publish()
 		}
-
-		l.publish()
-		l.wait()
+		if !moved {
+			l.wait()
+		}
 	}
 }
 
@@ -114,7 +112,7 @@ func (l *loop[T]) move() bool {
 			l.receive(sent)
 		}
 		return true
-	case l.items.Empty() || l.items.Err() != nil: // the last items were lost instead
+	case l.items.Empty() || l.items.Err() != nil: // what waited is lost, or can't be delivered
 		return true
 	}
 	limit := l.pace.refused(l.items.Delivered(), l.items.Head() != nil)
@@ -127,13 +125,6 @@ func (l *loop[T]) limit(n int) int {
 		return min(n, l.buffered)
 	}
 	return n
-}
-
-// counted notes that n items were received from in.
-func (l *loop[T]) counted(n int) {
-	if l.stopped {
-		l.buffered -= n
-	}
 }
 
 // pass hands items from in to out while out takes them and none waits.
@@ -163,7 +154,7 @@ func (l *loop[T]) pass() (moved bool) {
 			return true
 		}
 
-		l.counted(1)
+		l.buffered--
 		moved, inHand = true, true
 		if acks && !l.prepare(v, passed) || !l.offer(v) {
 			return true
@@ -193,8 +184,8 @@ func (l *loop[T]) announce(behind int) {
 	l.p.acks.Announce(l.items.Delivered() + uint64(behind) + 1)
 }
 
-// head returns the oldest item, ready for delivery, or nil if it is not at
-// hand.
+// head returns the oldest item and announces its delivery, or nil if it is not
+// at hand.
 func (l *loop[T]) head() *T {
 	head := l.items.Head()
 	if head != nil && l.p.acks != nil {
@@ -282,29 +273,31 @@ func (l *loop[T]) received(v T, ok bool) {
 		l.endOfInput()
 		return
 	}
-	l.counted(1)
+	l.buffered--
 	l.items.Push(v)
 }
 
 // wait blocks until something can be done, or returns to have another look. An
-// arm whose channel is nil is off.
+// arm whose channel is nil is off. A patient wait is for out alone, and short:
+// a consumer that wanted no more than the CPU is there at once.
 func (l *loop[T]) wait() {
+	var in <-chan T
+	var late <-chan time.Time
 	switch {
 	case l.pace.patient:
-		l.waitForOut()
-		return
+		start := time.Now()
+		defer func() { l.pace.waited(time.Since(start)) }()
+		late = time.After(patience)
 	case l.stopped && l.accepting():
 		return // in's buffer is empty by now: nobody will send what is waited for
+	case l.accepting():
+		in = l.in
 	}
 
 	var out chan<- T
 	var oldest T
 	if head := l.head(); head != nil {
 		out, oldest = l.out, *head
-	}
-	var in <-chan T
-	if l.accepting() {
-		in = l.in
 	}
 	l.awaitAcks()
 
@@ -316,6 +309,8 @@ func (l *loop[T]) wait() {
 		l.arrived(v, ok)
 	case <-l.p.wake:
 		l.woken()
+		return
+	case <-late:
 		return
 	}
 	l.rested = false
@@ -352,21 +347,6 @@ func (l *loop[T]) woken() {
 	}
 }
 
-// waitForOut blocks until out takes the oldest item, for a while. A consumer
-// that wanted no more than the CPU is there at once.
-func (l *loop[T]) waitForOut() {
-	start := time.Now()
-	select {
-	case l.out <- *l.head():
-		l.items.Pop(1)
-		l.pace.took()
-	case <-l.p.wake:
-		l.woken()
-	case <-time.After(patience):
-	}
-	l.pace.waited(time.Since(start))
-}
-
 // arrived takes an item that was waited for. It goes straight to out while no
 // other waits.
 func (l *loop[T]) arrived(v T, ok bool) {
@@ -376,7 +356,7 @@ func (l *loop[T]) arrived(v T, ok bool) {
 		return
 	}
 
-	l.counted(1)
+	l.buffered--
 	sent := false
 	defer func() {
 		if sent {
