@@ -875,7 +875,8 @@ func (p *Pump) Ack(n int) {
 
 // Stats returns a consistent snapshot: the counts of items are of one moment,
 // which may lie a moment back while the pump is busy. It never blocks, nor does
-// it block the pump.
+// it block the pump. Unacked counts those of the items delivered by then that
+// have not been acknowledged by now.
 func (p *Pump) Stats() Stats {
 	s := p.board.Read()
 	t, u := s.tally, p.usage()
